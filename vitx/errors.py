@@ -1,0 +1,79 @@
+"""The ways vitx ends, each with its exit code: one line for the user, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VitxError(Exception):
+    """An end that is explained by one line: what was expected, what was got, what to type."""
+
+    exit_code = 1
+
+
+class UsageError(VitxError):
+    """The command line or the configuration can't be carried out."""
+
+    exit_code = 2
+
+
+class DataError(VitxError):
+    """A dataset, a label or a picture is not what it has to be."""
+
+    exit_code = 3
+
+
+class StorageError(VitxError):
+    """A checkpoint can't be read, or the run directory can't be written."""
+
+    exit_code = 4
+
+
+class NonFiniteError(VitxError):
+    """The loss or a gradient became NaN or infinite."""
+
+    exit_code = 5
+
+
+class SweepError(VitxError):
+    """Some jobs of a sweep failed; the others are done."""
+
+    exit_code = 7
+
+
+class RunInUseError(VitxError):
+    """Another process is writing this run directory."""
+
+    exit_code = 8
+
+
+class Preempted(VitxError):
+    """Asked to stop from outside; everything is saved and the run can go on."""
+
+    exit_code = 75
+
+
+class Interrupted(VitxError):
+    """Stopped by the user; everything is saved and the run can go on."""
+
+    exit_code = 130
+
+
+def near_matches(word: str, known: Iterable[str]) -> str:
+    """Render the closest of `known` as a hint.
+
+    Args:
+        word: what was typed.
+        known: what could have been meant.
+
+    Returns:
+        `"; did you mean 'a' or 'b'?"`, or the empty string where nothing is close.
+
+    >>> near_matches("modle", ["model", "dataset"])
+    "; did you mean 'model'?"
+    """
+    close = difflib.get_close_matches(word, sorted(set(known)), n=2, cutoff=0.6)
+    if not close:
+        return ""
+    return "; did you mean " + " or ".join(f"'{match}'" for match in close) + "?"

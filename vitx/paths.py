@@ -1,0 +1,29 @@
+"""Where things are: the shipped configuration, the runs, the cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """Return the absolute folder of the shipped configuration."""
+    return _shipped("conf")
+
+
+def recipes_dir() -> Path:
+    """Return the absolute folder of the shipped recipes."""
+    return _shipped("recipes")
+
+
+def runs_dir() -> Path:
+    """Return the folder that new runs are made in: `$VITX_RUNS`, else `runs` here."""
+    return Path(os.environ.get("VITX_RUNS", "runs"))
+
+
+def _shipped(name: str) -> Path:
+    # A wheel carries the folder inside the package; a checkout has it beside the package.
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name

@@ -1,0 +1,139 @@
+"""What passes between the parts: frozen records, with their shapes and their uncertainty.
+
+Shapes: B batch, C channels or classes, H height, W width, in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SampleKey(NamedTuple):
+    """Which augmented sample: the whole of its randomness, together with the run's seed."""
+
+    epoch: int
+    row: int
+    repeat: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A batch on the device of the model.
+
+    Attributes:
+        images: [B, C, H, W] float, normalised.
+        targets: [B] int64 class numbers, or [B, C] float class probabilities after mixing.
+        indices: [B] int64 row of each sample in its split, on the CPU.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The length of a run in steps, and how a global batch is cut."""
+
+    steps_per_epoch: int
+    total_steps: int
+    batch_size: int
+    micro_batch: int
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes per optimizer step."""
+        return self.batch_size // self.micro_batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult:
+    """Counts of an evaluation. Merging two disjoint parts is adding them.
+
+    Attributes:
+        count: samples scored, each once.
+        top1_count: samples whose label has the highest score.
+        top5_count: samples whose label is among the five highest scores.
+        loss_sum: sum of the cross-entropy in nats.
+        skipped: samples that could not be decoded and are in none of the above.
+    """
+
+    count: int
+    top1_count: int
+    top5_count: int
+    loss_sum: float
+    skipped: int = 0
+
+    @classmethod
+    def nothing(cls, *, skipped: int = 0) -> EvalResult:
+        """Return the result of no samples."""
+        return cls(count=0, top1_count=0, top5_count=0, loss_sum=0.0, skipped=skipped)
+
+    def __add__(self, other: EvalResult) -> EvalResult:
+        return EvalResult(
+            count=self.count + other.count,
+            top1_count=self.top1_count + other.top1_count,
+            top5_count=self.top5_count + other.top5_count,
+            loss_sum=self.loss_sum + other.loss_sum,
+            skipped=self.skipped + other.skipped,
+        )
+
+    @property
+    def top1(self) -> float:
+        """Top-1 accuracy in percent."""
+        return 100.0 * self.top1_count / self.count
+
+    @property
+    def top5(self) -> float:
+        """Top-5 accuracy in percent."""
+        return 100.0 * self.top5_count / self.count
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss_sum / self.count
+
+    def as_dict(self) -> dict[str, float | int | list[float]]:
+        """Return the numbers as they stand in result.json and eval/<suite>.json."""
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "loss": self.loss,
+            "count": self.count,
+            "skipped": self.skipped,
+            "top1_interval": list(self.top1_interval),
+        }
+
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        """95 % Wilson score interval of top-1, in percent."""
+        return wilson_interval(self.top1_count, self.count)
+
+
+def wilson_interval(
+    successes: int, trials: int, z: float = 1.959963984540054
+) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion, in percent.
+
+    Source: E. B. Wilson, JASA 22 (1927), as in L. Brown, T. Cai, A. DasGupta,
+    Statistical Science 16 (2001), eq. 4.
+
+    Args:
+        successes: number of successes.
+        trials: number of trials, at least one.
+        z: standard normal quantile; the default gives 95 %.
+
+    >>> low, high = wilson_interval(9, 10)
+    >>> f"{low:.2f} {high:.2f}"
+    '59.58 98.21'
+    """
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return 100 * (centre - half) / scale, 100 * (centre + half) / scale

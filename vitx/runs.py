@@ -1,0 +1,239 @@
+"""The run directory: its names, making one, locking it, reading it. A public contract.
+
+runs/<name>/
+  config.yaml       the resolved configuration
+  run.json          what ran, where, how it ended
+  metrics.jsonl     one object a line
+  result.json       the final numbers
+  checkpoints/step-00000123/
+  eval/<suite>.json, <suite>.parquet
+  log.txt
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import json
+import math
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vitx.errors import RunInUseError, StorageError, UsageError
+from vitx.paths import runs_dir
+
+SCHEMA = 1
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class RunDir:
+    """The paths of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.record = path / "run.json"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+        self.evaluations = path / "eval"
+        self.log = path / "log.txt"
+        self._owner = path / ".owner.json"
+
+    def exists(self) -> bool:
+        """Whether a run has been started here."""
+        return self.config.is_file()
+
+    def has_rows(self) -> bool:
+        """Whether a training step has been recorded here."""
+        return self.metrics.is_file() and self.metrics.stat().st_size > 0
+
+    def make(self) -> None:
+        """Make the directory and prove that it can be written.
+
+        Raises:
+            StorageError: it can't be made or written, or holds something that is no run.
+        """
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.exists() and any(
+                not entry.name.startswith(".") for entry in self.path.iterdir()
+            ):
+                raise StorageError(f"{self.path} holds files but no run; choose another run_dir")
+            probe = self.path / f".probe-{os.getpid()}"
+            try:
+                probe.write_bytes(b"\0" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for writing.
+
+        Raises:
+            RunInUseError: another process holds it.
+        """
+        # The W&B mirror's process reads this module with the standard library alone.
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", timeout=0)
+        with storage_errors(self.path):
+            try:  # inside: a Timeout of filelock is an OSError
+                lock.acquire()
+            except Timeout:
+                raise RunInUseError(f"{self.path} is in use by {self._owner_name()}") from None
+        try:
+            write_json(
+                self._owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+            )
+            yield
+        finally:
+            self._owner.unlink(missing_ok=True)
+            lock.release()
+
+    def read_record(self) -> dict[str, Any]:
+        """Return run.json.
+
+        Raises:
+            StorageError: it is missing or damaged.
+        """
+        return read_json(self.record)
+
+    def _owner_name(self) -> str:
+        try:
+            owner = read_json(self._owner)
+        except StorageError:
+            return "another process"
+        return f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('since')}"
+
+
+def new_run_dir(name: str) -> RunDir:
+    """Return a directory of that name, or of that name and a number, that is not there yet."""
+    for number in range(1, 10_000):
+        path = runs_dir() / (name if number == 1 else f"{name}-{number}")
+        with storage_errors(path):
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+        return RunDir(path)
+    raise StorageError(f"{runs_dir()} holds 10,000 runs named {name}")
+
+
+def check_name(name: str) -> str:
+    """Return a run's name if it stays inside the folder of runs.
+
+    Raises:
+        UsageError: it is empty, hidden, or has a separator or control character.
+    """
+    if not name or name.startswith(".") or "/" in name or os.sep in name or not name.isprintable():
+        raise UsageError(f"name={name!r}: expected a plain file name; run_dir=PATH takes a path")
+    return name
+
+
+def find_run(path: str | None) -> RunDir:
+    """Return the run at a path, or the newest one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path is not None:
+        run = RunDir(Path(path))
+        if not run.exists():
+            raise UsageError(f"run={path}: no run there (no {run.config.name})")
+        return run
+    started = [
+        (str(read_json(record).get("started", "")), record.parent)
+        for record in runs_dir().glob("**/run.json")
+    ]
+    if not started:
+        raise UsageError(f"no run in {runs_dir()}; train one, or give run=PATH")
+    return RunDir(max(started)[1])
+
+
+def now() -> str:
+    """Return the time in UTC to the microsecond, as in run.json; sorts as text."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    try:
+        data = restored_floats(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} can't be read: {error}") from error
+    if not isinstance(data, dict):
+        raise StorageError(f"{path} holds no object")
+    return data
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Replace a JSON file in one step: a reader sees the old or the new one, never a part."""
+    text = json.dumps(strict_floats(data), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with storage_errors(path):
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an operating-system error about a path into a StorageError."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise StorageError(f"{error.filename or path} is a file; a directory is needed") from error
+    except OSError as error:
+        hint = {
+            errno.ENOSPC: "the disk is full; free some space and run the same command again",
+            errno.EDQUOT: "the quota is used up; free some space and run the same command again",
+            errno.EROFS: "the file system is read-only",
+            errno.EACCES: "no permission to write",
+            errno.ENAMETOOLONG: "the name is too long",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise StorageError(f"{path} can't be written: {hint}") from error
+
+
+def strict_floats(value: Any) -> Any:
+    """Replace floats that JSON does not have by `"NaN"`, `"Infinity"` and `"-Infinity"`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: strict_floats(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_floats(item) for item in value]
+    return value
+
+
+def restored_floats(value: Any) -> Any:
+    """Undo `strict_floats`."""
+    if isinstance(value, str):
+        return _NON_FINITE.get(value, value)
+    if isinstance(value, dict):
+        return {name: restored_floats(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [restored_floats(item) for item in value]
+    return value
