@@ -1,0 +1,1 @@
+"""Typed configuration: schema, durations, composition, checks. Never imports torch."""

@@ -1,0 +1,186 @@
+"""Checks of a training configuration that need neither data nor torch: all problems at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from vitx.config.duration import Duration
+from vitx.config.schema import (
+    AugmentationConfig,
+    DatasetConfig,
+    DatasetKind,
+    TrainConfig,
+)
+from vitx.errors import UsageError
+
+INTERPOLATIONS = ("bicubic", "bilinear", "random")
+
+
+def problems_of(config: TrainConfig) -> list[str]:
+    """Return what is wrong with a configuration, one sentence each; empty where it is fine."""
+    return [
+        *_durations(config),
+        *_batch(config),
+        *_ranges(config),
+        *_dataset(config.dataset),
+        *_augmentation(config.augmentation),
+    ]
+
+
+def _durations(config: TrainConfig) -> Iterator[str]:
+    settings = {
+        "epochs": config.epochs,
+        "stop_at": config.stop_at,
+        "schedule.warmup": config.schedule.warmup,
+        "schedule.decay_every": config.schedule.decay_every,
+        "checkpoint.every": config.checkpoint.every,
+        "evaluation.every": config.evaluation.every,
+        "logger.every": config.logger.every,
+    }
+    for setting, text in settings.items():
+        if text is None:
+            continue
+        try:
+            duration = Duration.parse(text, setting=setting)
+        except UsageError as error:
+            yield str(error)
+            continue
+        if setting == "epochs" and duration.unit == "%":
+            yield f"epochs={text}: expected epochs or steps, such as 30ep or 5000st"
+        if setting not in ("schedule.warmup", "stop_at") and duration.amount == 0:
+            yield f"{setting}={text}: expected more than nothing"
+
+
+def _batch(config: TrainConfig) -> Iterator[str]:
+    batch, micro = config.batch_size, config.runtime.micro_batch
+    if batch < 1:
+        yield f"batch_size={batch}: expected at least 1"
+        return
+    if micro is not None and micro < 1:
+        yield f"runtime.micro_batch={micro}: expected at least 1"
+        return
+    size = min(micro or batch, batch)
+    if batch % size:
+        low = batch // size * size
+        yield (
+            f"batch_size={batch} is not a multiple of runtime.micro_batch={size}; "
+            f"set batch_size={low} or {low + size}"
+        )
+    mixes = config.augmentation.mixup > 0 or config.augmentation.cutmix > 0
+    setting = "batch_size" if size == batch else "runtime.micro_batch"
+    if mixes and size % 2:
+        yield (
+            f"mixup and cutmix pair the pictures of a batch, so a forward pass needs an even "
+            f"number: {size} was given; set {setting}={size + 1} or augmentation.mixup=0 "
+            f"augmentation.cutmix=0"
+        )
+
+
+def _ranges(config: TrainConfig) -> Iterator[str]:
+    optimizer, schedule = config.optimizer, config.schedule
+    yield from _within("model.drop_path", config.model.drop_path, 0, 1, below=True)
+    yield from _within("model.dropout", config.model.dropout, 0, 1, below=True)
+    yield from _finite_at_least("optimizer.lr", optimizer.lr, 0)
+    yield from _within("optimizer.momentum", optimizer.momentum, 0, 1, below=True)
+    if (betas := optimizer.betas) is not None:
+        if len(betas) < 2 or not all(0 <= beta < 1 for beta in betas):
+            yield f"optimizer.betas={betas}: expected such as [0.9,0.999], each below 1"
+        elif len(betas) > 2 and optimizer.name.startswith("adam"):
+            yield f"optimizer.betas={betas}: {optimizer.name} takes two"
+    yield from _finite_at_least("schedule.decay_rate", schedule.decay_rate, 0)
+    yield from _at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
+    yield from _at_least("schedule.warmup_lr", schedule.warmup_lr, 0)
+    yield from _at_least("schedule.min_lr", schedule.min_lr, 0)
+    yield from _at_least("seed", config.seed, 0)
+    yield from _at_least("checkpoint.keep", config.checkpoint.keep, 2)
+    wandb = config.logger.wandb
+    yield from _at_least("logger.wandb.init_timeout_s", wandb.init_timeout_s, 1)
+    yield from _at_least("logger.wandb.finish_timeout_s", wandb.finish_timeout_s, 1)
+    optional_positive = {
+        "model.patch_px": config.model.patch_px,
+        "optimizer.lr_batch": optimizer.lr_batch,
+        "evaluation.batch_size": config.evaluation.batch_size,
+        "runtime.threads": config.runtime.threads,
+    }
+    for name, value in optional_positive.items():
+        if value is not None:
+            yield from _at_least(name, value, 1)
+    if optimizer.layer_decay is not None and not 0 < optimizer.layer_decay <= 1:
+        yield f"optimizer.layer_decay={optimizer.layer_decay}: expected more than 0, at most 1"
+    if optimizer.clip_norm is not None and not optimizer.clip_norm > 0:
+        yield f"optimizer.clip_norm={optimizer.clip_norm}: expected more than 0, or null for none"
+    if config.ema.decay is not None:
+        yield from _within("ema.decay", config.ema.decay, 0, 1, below=True)
+
+
+def _dataset(dataset: DatasetConfig) -> Iterator[str]:
+    if dataset.kind is not DatasetKind.digits and not dataset.path:
+        yield f"dataset.path is needed for dataset={dataset.kind.name}; type dataset.path=PATH"
+    if dataset.channels not in (1, 3):
+        yield f"dataset.channels={dataset.channels}: expected 3 (RGB) or 1 (grey)"
+    for name, values in (("mean", dataset.mean), ("std", dataset.std)):
+        if values is not None and len(values) != dataset.channels:
+            expected = f"{dataset.channels}, one a channel"
+            yield f"dataset.{name} has {len(values)} values; expected {expected}"
+    if dataset.mean is not None and not all(math.isfinite(value) for value in dataset.mean):
+        yield f"dataset.mean={dataset.mean}: expected finite numbers"
+    if dataset.std is not None and not all(0 < value < math.inf for value in dataset.std):
+        yield f"dataset.std={dataset.std}: expected numbers above 0"
+    yield from _at_least("dataset.image_px", dataset.image_px, 1)
+    yield from _at_least("dataset.max_pixels", dataset.max_pixels, 1)
+    if dataset.workers is not None:
+        yield from _at_least("dataset.workers", dataset.workers, 0)
+    if dataset.num_classes is not None:
+        yield from _at_least("dataset.num_classes", dataset.num_classes, 1)
+    if not 0 < dataset.hold_out < 1:
+        yield f"dataset.hold_out={dataset.hold_out}: expected a share between 0 and 1, such as 0.1"
+    yield from _within("dataset.bad_image_limit", dataset.bad_image_limit, 0, 1)
+
+
+def _augmentation(augmentation: AugmentationConfig) -> Iterator[str]:
+    for name in ("hflip", "vflip", "erase_prob", "mix_prob", "mix_switch_prob"):
+        yield from _within(f"augmentation.{name}", getattr(augmentation, name), 0, 1)
+    yield from _within(
+        "augmentation.label_smoothing", augmentation.label_smoothing, 0, 1, below=True
+    )
+    if augmentation.color_jitter is not None:
+        yield from _at_least("augmentation.color_jitter", augmentation.color_jitter, 0)
+    for name in ("mixup", "cutmix", "pad_px"):
+        yield from _at_least(f"augmentation.{name}", getattr(augmentation, name), 0)
+    for name in ("repeats", "erase_count"):
+        yield from _at_least(f"augmentation.{name}", getattr(augmentation, name), 1)
+    if not 0 < augmentation.eval_crop_ratio <= 1:
+        yield (
+            f"augmentation.eval_crop_ratio={augmentation.eval_crop_ratio}: "
+            "expected more than 0, at most 1"
+        )
+    for name in ("scale", "ratio"):
+        pair = getattr(augmentation, name)
+        if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
+            yield f"augmentation.{name}={pair}: expected [smallest,largest], both above 0"
+    choices = {
+        "interpolation": INTERPOLATIONS,
+        "erase_mode": ("const", "rand", "pixel"),
+        "mix_mode": ("batch", "pair", "elem"),
+    }
+    for name, known in choices.items():
+        if (value := getattr(augmentation, name)) not in known:
+            yield f"augmentation.{name}={value}: expected one of {', '.join(known)}"
+
+
+def _within(
+    name: str, value: float, low: float, high: float, *, below: bool = False
+) -> Iterator[str]:
+    if not low <= value <= high or (below and value == high):
+        yield f"{name}={value}: expected {low} to {'below ' if below else ''}{high}"
+
+
+def _finite_at_least(name: str, value: float, low: float) -> Iterator[str]:
+    if not low <= value < math.inf:
+        yield f"{name}={value}: expected a finite number of at least {low}"
+
+
+def _at_least(name: str, value: float, low: float) -> Iterator[str]:
+    if not value >= low:
+        yield f"{name}={value}: expected at least {low}"

@@ -1,0 +1,125 @@
+"""From a composed configuration to checked dataclasses, and from those to plain data and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vitx.config.checks import problems_of
+from vitx.config.schema import TrainConfig
+from vitx.errors import StorageError, UsageError
+
+Config = TypeVar("Config")
+
+
+def resolve(composed: DictConfig, schema: type[Config]) -> Config:
+    """Turn a composed configuration into its dataclass and check it.
+
+    Args:
+        composed: what Hydra composed, with or without its own `hydra` part.
+        schema: the dataclass of the verb.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UsageError: values are out of range or don't go together; all problems at once.
+    """
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), own))
+    assert isinstance(config, schema)  # noqa: S101 (the schema node makes it so)
+    if isinstance(config, TrainConfig) and (problems := problems_of(config)):
+        raise UsageError("; ".join(problems))
+    return config
+
+
+def to_plain(config: Any) -> Any:
+    """Return a configuration as plain data: dicts, lists, strings, numbers; enums by name."""
+    if dataclasses.is_dataclass(config):
+        return {
+            field.name: to_plain(getattr(config, field.name))
+            for field in dataclasses.fields(config)
+        }
+    if isinstance(config, Enum):
+        return config.name
+    if isinstance(config, dict):
+        return {str(key): to_plain(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [to_plain(value) for value in config]
+    return config
+
+
+def dump_yaml(config: Any) -> str:
+    """Render a configuration as YAML."""
+    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def load_yaml(path: Path, schema: type[Config]) -> Config:
+    """Read a configuration that a run wrote. It is data: nothing in it is looked up or executed.
+
+    Args:
+        path: the file.
+        schema: the dataclass it was written from.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        StorageError: the file is missing, damaged, holds an interpolation or an unknown setting.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "${" in text:
+            raise StorageError(f"{path} holds an interpolation ('${{'); a saved config has none")
+        merged = OmegaConf.merge(OmegaConf.structured(schema), yaml.safe_load(text))
+        config = OmegaConf.to_object(merged)
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        ValueError,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(f"{path} can't be read as the config of a run: {reason}") from error
+    assert isinstance(config, schema)  # noqa: S101 (the schema node makes it so)
+    return config
+
+
+def differences(saved: TrainConfig, wanted: TrainConfig) -> list[str]:
+    """Compare two configurations in all that may not change when a run is resumed.
+
+    Returns:
+        Lines such as `optimizer.lr: 0.001 in the run, 0.002 now`.
+    """
+    now = dict(_fixed_fields(wanted))
+    return [
+        f"{name}: {to_plain(value)} in the run, {to_plain(now[name])} now"
+        for name, value in _fixed_fields(saved)
+        if to_plain(value) != to_plain(now[name])
+    ]
+
+
+def may_change(name: str) -> bool:
+    """Say whether a setting or group, by its dotted name, may differ when a run is resumed."""
+    fixed = [fixed for fixed, _ in _fixed_fields(TrainConfig())]
+    return not any(each == name or each.startswith(f"{name}.") for each in fixed)
+
+
+def _fixed_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(config):
+        if field.metadata.get("may_change"):
+            continue
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fixed_fields(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value

@@ -1,0 +1,378 @@
+"""The configuration: every setting, its type, default, unit and meaning.
+
+The string under a field is its documentation; `vitx <verb> --help` prints it. YAML under `conf/`
+only selects and combines these fields. Importing this module imports neither torch nor OmegaConf.
+
+Field metadata:
+    path: the value is a path; the command line takes it as it is, commas and all.
+    may_change: the value may differ when a run is resumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+MISSING = "???"  # OmegaConf's mark of a value that has to be given
+
+
+class DatasetKind(Enum):
+    """Where images come from."""
+
+    digits = "digits"
+    folder = "folder"
+    hub = "hub"
+
+
+# The functional form, since `raise` can't be written as an attribute; OmegaConf reads names.
+BadImage = Enum("BadImage", {"raise": "raise", "skip": "skip"})
+"""What to do with a picture that can't be decoded."""
+
+
+class Crop(Enum):
+    """How a training picture is brought to size."""
+
+    random_resized = "random_resized"
+    resize = "resize"
+    pad = "pad"
+
+
+class Loss(Enum):
+    """Classification losses."""
+
+    cross_entropy = "cross_entropy"
+    bce = "bce"
+
+
+class ScheduleKind(Enum):
+    """Shapes of the learning rate after warm-up."""
+
+    cosine = "cosine"
+    linear = "linear"
+    step = "step"
+    constant = "constant"
+
+
+class Per(Enum):
+    """How often the learning rate changes."""
+
+    step = "step"
+    epoch = "epoch"
+
+
+class Precision(Enum):
+    """Arithmetic of the forward and backward pass; weights stay fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Weights(Enum):
+    """Which weights of a run."""
+
+    auto = "auto"
+    model = "model"
+    ema = "ema"
+
+
+class WandbMode(Enum):
+    """How W&B mirrors the metrics."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+    off = "off"
+
+
+@dataclass(kw_only=True)
+class DatasetConfig:
+    """A labelled image dataset with a training and a validation split."""
+
+    kind: DatasetKind = DatasetKind.digits
+    """digits (embedded), folder (class folders) or hub (a Hugging Face dataset, anywhere)."""
+    path: str | None = field(default=None, metadata={"path": True})
+    """folder: the directory that holds train/; hub: org/name or a local directory."""
+    subset: str | None = None
+    """hub: the dataset's configuration name; null is its default."""
+    revision: str | None = None
+    """hub: commit, tag or branch; null is the newest."""
+    train_split: str = "train"
+    """Name of the training split."""
+    val_split: str | None = None
+    """Name of the validation split; null takes val, validation, valid or test, else a hold-out."""
+    hold_out: float = 0.1
+    """Share of the training split held out, stratified, when there is no validation split."""
+    image_column: str = "image"
+    """hub: the column of pictures."""
+    label_column: str = "label"
+    """hub: the column of labels."""
+    num_classes: int | None = None
+    """Number of classes; null takes it from the class names, else from the training labels."""
+    image_px: int = 224
+    """Side of the square picture the model sees, in pixels."""
+    channels: int = 3
+    """3 (RGB) or 1 (grey)."""
+    mean: list[float] | None = None
+    """Normalisation mean per channel in [0, 1]; null is the model's own, or 0.5 for grey."""
+    std: list[float] | None = None
+    """Normalisation standard deviation per channel; null as for mean."""
+    mirror: bool = True
+    """Whether a mirrored picture keeps its label; false switches horizontal flips off."""
+    bad_image: BadImage = BadImage["raise"]
+    """A picture that can't be decoded: raise ends the run, skip replaces and counts it."""
+    bad_image_limit: float = 0.001
+    """skip: largest share of the split that may be bad (one picture is always allowed)."""
+    max_pixels: int = 50_000_000
+    """Pictures with more pixels than this count as bad and are never decoded."""
+    workers: int | None = field(default=None, metadata={"may_change": True})
+    """Loader processes; null chooses. Changes the speed, never the result."""
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """A timm architecture and its regularisation."""
+
+    name: str = MISSING
+    """timm architecture, as in timm.list_models(), with an optional .tag."""
+    weights: str | None = field(default=None, metadata={"path": True})
+    """Weights to start from: a run, a checkpoint folder or a .safetensors file; null is random."""
+    patch_px: int | None = None
+    """Side of a patch in pixels, for models whose patch can be chosen; null is the model's own."""
+    drop_path: float = 0.0
+    """Stochastic depth rate in [0, 1)."""
+    dropout: float = 0.0
+    """Dropout rate before the classifier, in [0, 1)."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the timm architecture, plain values only."""
+
+
+@dataclass(kw_only=True)
+class AugmentationConfig:
+    """What happens to a training picture and to a training batch, by the papers' terms."""
+
+    crop: Crop = Crop.random_resized
+    """random_resized (area and aspect drawn), resize (no crop), pad (reflect-pad, random crop)."""
+    scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
+    """random_resized: smallest and largest share of the area."""
+    ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])
+    """random_resized: smallest and largest aspect ratio."""
+    pad_px: int = 4
+    """pad: reflected border in pixels."""
+    interpolation: str = "bicubic"
+    """bicubic, bilinear or random, for training; evaluation uses bicubic where this is random."""
+    hflip: float = 0.5
+    """Probability of a horizontal flip."""
+    vflip: float = 0.0
+    """Probability of a vertical flip."""
+    auto_augment: str | None = None
+    """timm string: rand-m9-mstd0.5-inc1 (RandAugment), 3a (3-Augment), original, augmix-m3-w3."""
+    color_jitter: float | None = None
+    """Strength of brightness, contrast, saturation jitter; unused with RandAugment, as in timm."""
+    erase_prob: float = 0.0
+    """Random erasing: probability."""
+    erase_mode: str = "pixel"
+    """Random erasing: fill with const, rand (one colour) or pixel (noise)."""
+    erase_count: int = 1
+    """Random erasing: largest number of boxes."""
+    repeats: int = 1
+    """Repeated augmentation: copies of a picture in a row; an epoch keeps its number of samples."""
+    mixup: float = 0.0
+    """Alpha of mixup's Beta distribution; 0 is off."""
+    cutmix: float = 0.0
+    """Alpha of cutmix's Beta distribution; 0 is off."""
+    mix_prob: float = 1.0
+    """Probability that a batch is mixed at all."""
+    mix_switch_prob: float = 0.5
+    """Probability of cutmix rather than mixup when both are on."""
+    mix_mode: str = "batch"
+    """Draw the mixing share per batch, pair or elem."""
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes."""
+    eval_crop_ratio: float = 0.875
+    """Evaluation: side of the centre crop over side of the resized picture."""
+
+
+@dataclass(kw_only=True)
+class ObjectiveConfig:
+    """What is minimised."""
+
+    loss: Loss = Loss.cross_entropy
+    """cross_entropy, or bce (binary cross-entropy on binarised targets, as DeiT III)."""
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """The optimizer, by its name in timm's factory."""
+
+    name: str = "adamw"
+    """timm optimizer: adamw, lamb, sgd, ... (timm.optim.list_optimizers())."""
+    lr: float = 1e-3
+    """Peak learning rate, at a global batch of lr_batch."""
+    lr_batch: int | None = None
+    """Batch the rate is for: the rate used is lr * batch_size / lr_batch; null is lr itself."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay; one-dimensional, bias and model-declared parameters have none."""
+    decay_all: bool = False
+    """Decay every parameter alike."""
+    layer_decay: float | None = None
+    """Factor of the learning rate from one layer to the one below; null is 1 everywhere."""
+    clip_norm: float | None = None
+    """Largest global gradient norm; null does not clip."""
+    momentum: float = 0.9
+    """Momentum of those optimizers that take one."""
+    betas: list[float] | None = None
+    """Betas of those optimizers that take them; null is their default."""
+    eps: float | None = None
+    """Epsilon of those optimizers that take it; null is their default."""
+
+
+@dataclass(kw_only=True)
+class ScheduleConfig:
+    """The learning rate over time."""
+
+    kind: ScheduleKind = ScheduleKind.cosine
+    """cosine, linear (to min_lr), step (by decay_rate) or constant."""
+    per: Per = Per.step
+    """Change it every step or every epoch."""
+    warmup: str = "5%"
+    """Length of the linear warm-up, inside the run: 5ep, 500st or 5%."""
+    warmup_lr: float = 1e-6
+    """Learning rate at the start of warm-up."""
+    min_lr: float = 1e-5
+    """Learning rate at the end."""
+    decay_every: str = "30ep"
+    """step: interval of the decay, as 30ep, 500st or 10%."""
+    decay_rate: float = 0.1
+    """step: factor of each decay."""
+
+
+@dataclass(kw_only=True)
+class EmaConfig:
+    """The exponential moving average of the weights."""
+
+    decay: float | None = None
+    """Decay per step; null keeps no average. Where there is one, it is evaluated."""
+    warmup: bool = False
+    """Grow the decay as 1 - (1 + step)^(-2/3) until it reaches decay."""
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """What is saved, and how much of it is kept."""
+
+    every: str = "1ep"
+    """Interval of checkpoints: 1ep, 500st or 10%."""
+    keep: int = field(default=2, metadata={"may_change": True})
+    """Newest checkpoints kept, at least 2; the best one is kept besides."""
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """Evaluation on the validation split during training."""
+
+    every: str = "1ep"
+    """Interval of evaluations: 1ep, 500st or 10%; the last step is always evaluated."""
+    batch_size: int | None = None
+    """Pictures per forward pass; null is twice the training micro-batch."""
+
+
+@dataclass(kw_only=True)
+class WandbConfig:
+    """The W&B mirror of the metrics."""
+
+    mode: WandbMode = WandbMode.off
+    """auto (online where a login is found, else offline), online, offline or off."""
+    project: str = "vitx"
+    """W&B project."""
+    entity: str | None = None
+    """W&B team or user; null is the login's default."""
+    group: str | None = None
+    """W&B group; null is the sweep's name inside a sweep, else none."""
+    init_timeout_s: int = 10
+    """Seconds W&B may take to start before it goes offline."""
+    finish_timeout_s: int = 30
+    """Seconds W&B may take at the end."""
+
+
+@dataclass(kw_only=True)
+class LoggerConfig:
+    """metrics.jsonl is always written; this is what else is."""
+
+    every: str = "10st"
+    """Interval of training rows: 10st, 1ep or 1%; values are means over it."""
+    wandb: WandbConfig = field(default_factory=WandbConfig, metadata={"may_change": True})
+    """The W&B mirror."""
+
+
+@dataclass(kw_only=True)
+class RuntimeConfig:
+    """The machine."""
+
+    device: str = field(default="auto", metadata={"may_change": True})
+    """auto, cpu, cuda, cuda:1, mps."""
+    threads: int | None = field(default=None, metadata={"may_change": True})
+    """CPU threads of torch; null is torch's choice. Another number changes the last bits."""
+    micro_batch: int | None = None
+    """Most pictures in one forward pass; smaller than batch_size accumulates. null: batch_size."""
+    compile: bool = False
+    """torch.compile the model."""
+    channels_last: bool = False
+    """Keep pictures and convolutions in channels-last memory order."""
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """`vitx train`: everything that determines a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    epochs: str = "30ep"
+    """Length of training: 30 or 30ep (epochs) or 5000st (steps)."""
+    batch_size: int = 64
+    """Global batch: pictures per optimizer step, over all devices and accumulation."""
+    precision: Precision = Precision.auto
+    """fp32, bf16, fp16; auto is bf16 on a GPU that has it, fp16 on another, fp32 on a CPU."""
+    seed: int = 0
+    """Everything random follows from it."""
+    name: str | None = field(default=None, metadata={"may_change": True})
+    """Name of the run; null is <model>-<dataset>-<UTC time>."""
+    run_dir: str | None = field(default=None, metadata={"path": True, "may_change": True})
+    """Run directory; null is runs/<name>."""
+    resume: str = field(default="auto", metadata={"path": True, "may_change": True})
+    """auto continues run_dir where it exists; never refuses to; PATH continues that run."""
+    stop_at: str | None = field(default=None, metadata={"may_change": True})
+    """Save and leave with code 75 here (500st, 3ep, 50%), to go on later; null runs to the end."""
+
+
+@dataclass(kw_only=True)
+class EvalConfig:
+    """`vitx eval`: measure a run again, on its own validation split or another dataset."""
+
+    run: str | None = field(default=None, metadata={"path": True})
+    """Run directory; null is the newest one."""
+    checkpoint: str = "last"
+    """last, best, or a step number."""
+    weights: Weights = Weights.auto
+    """model, ema, or auto: ema where the run kept one."""
+    suite: str = "val"
+    """Name of the result: eval/<suite>.json and .parquet in the run."""
+    dataset: DatasetConfig | None = None
+    """Another dataset with the same classes; null is the run's own."""
+    batch_size: int | None = None
+    """Pictures per forward pass; null is what training evaluated with."""
+    workers: int | None = None
+    """Loader processes; null chooses."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
