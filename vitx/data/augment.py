@@ -1,0 +1,109 @@
+"""Pictures to tensors: timm's transforms, chosen by configuration.
+
+They draw from the global random states, which the caller sets for every sample beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL.Image import Image
+from torch import Tensor
+
+from vitx.config.schema import AugmentationConfig, Crop
+from vitx.errors import UsageError
+from vitx.runtime.torchvision_ops import declare_missing_ops
+
+Transform = Callable[[Image], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFormat:
+    """What a model wants to see: side in pixels, channels, and normalisation per channel."""
+
+    image_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.mean)
+
+
+def build_train_transform(
+    config: AugmentationConfig, picture: PictureFormat, *, mirror: bool
+) -> Transform:
+    """Return the training transform: PIL picture to normalised [C, H, W] float tensor.
+
+    Args:
+        config: what to draw.
+        picture: what the model wants to see.
+        mirror: whether horizontal flips are allowed.
+
+    Raises:
+        UsageError: timm can't read `auto_augment`.
+    """
+    declare_missing_ops()
+    from timm.data import create_transform
+    from torchvision import transforms
+
+    try:
+        chain = create_transform(
+            (picture.channels, picture.image_px, picture.image_px),
+            is_training=True,
+            scale=(config.scale[0], config.scale[1]),
+            ratio=(config.ratio[0], config.ratio[1]),
+            hflip=config.hflip if mirror else 0.0,
+            vflip=config.vflip,
+            color_jitter=config.color_jitter,  # type: ignore[arg-type]
+            auto_augment=config.auto_augment,
+            interpolation=config.interpolation,
+            mean=picture.mean,
+            std=picture.std,
+            re_prob=config.erase_prob,
+            re_mode=config.erase_mode,
+            re_count=config.erase_count,
+        )
+    except (AssertionError, KeyError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"augmentation.auto_augment={config.auto_augment}: timm can't read it ({error}); "
+            "expected such as rand-m9-mstd0.5-inc1, 3a, original or augmix-m3-w3"
+        ) from error
+    if config.crop is not Crop.random_resized:
+        # timm's chain begins with the crop to size; the rest of it stays as it is.
+        chain.transforms[0] = transforms.Compose(_to_size(config, picture.image_px))
+    return chain  # type: ignore[no-any-return]
+
+
+def _to_size(config: AugmentationConfig, image_px: int) -> list[Callable[[Image], Image]]:
+    from torchvision import transforms
+
+    resize = transforms.Resize((image_px, image_px), _interpolation(config))
+    if config.crop is Crop.resize:
+        return [resize]
+    pad = transforms.Pad(config.pad_px, padding_mode="reflect")
+    return [resize, pad, transforms.RandomCrop(image_px)]
+
+
+def build_eval_transform(config: AugmentationConfig, picture: PictureFormat) -> Transform:
+    """Return the evaluation transform: resize, centre crop, normalise to [C, H, W] float."""
+    declare_missing_ops()
+    from timm.data import create_transform
+
+    return create_transform(  # type: ignore[no-any-return]
+        (picture.channels, picture.image_px, picture.image_px),
+        is_training=False,
+        interpolation="bicubic" if config.interpolation == "random" else config.interpolation,
+        mean=picture.mean,
+        std=picture.std,
+        crop_pct=config.eval_crop_ratio,
+    )
+
+
+def _interpolation(config: AugmentationConfig) -> object:
+    from torchvision.transforms import InterpolationMode
+
+    bilinear = config.interpolation == "bilinear"
+    return InterpolationMode.BILINEAR if bilinear else InterpolationMode.BICUBIC

@@ -1,0 +1,185 @@
+"""Loader processes, and the way of a batch to the model's device."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from vitx.data.mixing import Mixing
+from vitx.data.sampler import MicroBatchSampler
+from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSamples, collate
+from vitx.errors import DataError
+from vitx.records import Batch
+
+# A worker that says nothing for this long is taken for hung.
+WORKER_TIMEOUT_S = 120
+
+
+def choose_workers(wanted: int | None, device: torch.device) -> int:
+    """Settle the number of loader processes; training on the CPU leaves the cores to the model."""
+    if wanted is not None:
+        return wanted
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return 1 if device.type == "cpu" else min(8, cores)
+
+
+class TrainStream:
+    """Batches of a run, on the device and mixed, from one step on.
+
+    Attributes:
+        wait_s: seconds spent waiting for data so far.
+    """
+
+    def __init__(
+        self,
+        samples: TrainSamples,
+        sampler: MicroBatchSampler,
+        mixing: Mixing,
+        *,
+        device: torch.device,
+        workers: int,
+        channels_last: bool,
+        bad_images: BadImagePolicy,
+        bad_rows: set[int],
+    ) -> None:
+        self._mixing, self._device, self._size = mixing, device, sampler.plan.micro_batch
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._bad_images, self._bad_rows = bad_images, bad_rows
+        self._loading = Loading(samples, batch_sampler=sampler, workers=workers, device=device)
+        self.wait_s = 0.0
+
+    def next(self, step: int, micro: int) -> Batch:
+        """Return forward pass `micro` of optimizer step `step`; the caller asks in order.
+
+        Args:
+            step: optimizer step, from 0.
+            micro: forward pass of the step, from 0.
+
+        Returns:
+            The batch, mixed, on the device.
+
+        Raises:
+            DataError: a loader process died or hung, or too many pictures are bad.
+            IndexError: the run has no such step.
+        """
+        started = time.perf_counter()
+        raw = self._loading.next()
+        if raw is None:
+            raise IndexError(f"the run has no step {step}")
+        self._bad_images.check(raw.bad, self._bad_rows)
+        if len(raw.labels) < self._size:
+            raise DataError("too many pictures in a row can't be decoded")
+        images = raw.images.to(self._device, memory_format=self._format, non_blocking=True)
+        labels = raw.labels.to(self._device, non_blocking=True)
+        batch = self._mixing(Batch(images=images, targets=labels, indices=raw.indices), step, micro)
+        self.wait_s += time.perf_counter() - started
+        return batch
+
+    def close(self) -> None:
+        """End the loader processes."""
+        self._loading.close()
+
+
+class Loading:
+    """One pass over samples by loader processes, which end with it, however it ends."""
+
+    def __init__(
+        self,
+        samples: TrainSamples | EvalSamples,
+        *,
+        workers: int,
+        device: torch.device,
+        **how: Any,
+    ) -> None:
+        self._closing = multiprocessing.RawValue("b", 0)
+        self._loader: DataLoader[Any] = DataLoader(
+            samples,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=device.type == "cuda",
+            timeout=WORKER_TIMEOUT_S if workers else 0,
+            worker_init_fn=partial(_leave_signals_to_parent, self._closing) if workers else None,
+            **how,
+        )
+        self._batches: Iterator[RawBatch] | None = None
+        self._workers: set[multiprocessing.process.BaseProcess] = set()
+
+    def next(self) -> RawBatch | None:
+        """Return the next batch, or None after the last; raises DataError for a dead process."""
+        if self._batches is None:
+            others = set(multiprocessing.active_children())
+            self._batches = iter(self._loader)
+            self._workers = set(multiprocessing.active_children()) - others
+            # Whoever forgets to close must not make the interpreter wait for them at its end.
+            atexit.register(self.close)
+        with worker_errors():
+            try:
+                return next(self._batches, None)
+            except (ConnectionError, EOFError) as error:
+                # A process that died while its batch was being fetched.
+                raise RuntimeError(f"DataLoader worker gone: {error}") from error
+
+    def close(self) -> None:
+        """End the processes, those that hang too."""
+        atexit.unregister(self.close)
+        self._closing.value = 1
+        # An iterator that a traceback holds would not end its processes by itself, and would take
+        # their end for a failure.
+        shut_down = getattr(self._batches, "_shutdown_workers", None)
+        self._batches = None
+        if shut_down is not None:
+            shut_down()
+        for worker in self._workers:
+            worker.kill()
+        self._workers = set()
+
+    def __enter__(self) -> Loading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class worker_errors:  # noqa: N801 (reads as a statement)
+    """Turns what torch raises for a dead or hanging loader process into a DataError.
+
+    torch notices a death by a signal and raises wherever the program is, so this stands around
+    whole loops too.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if not isinstance(error, RuntimeError):
+            return
+        reason = str(error).partition("\n")[0]
+        if reason.startswith(("DataLoader worker", "DataLoader timed out")):
+            raise DataError(
+                f"a loader process ended or hung: {reason}; out of memory? try dataset.workers=0"
+            ) from error
+
+
+def _leave_signals_to_parent(closing: Any, _worker: int) -> None:
+    # Ctrl-C and a scheduler's SIGTERM reach every process of a run; the parent still needs the
+    # batches under way to finish its step and save.
+    def end(_number: int, _frame: object) -> None:
+        if closing.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
