@@ -1,0 +1,1 @@
+"""Models: timm's architectures, adapted to the dataset, and where their weights come from."""

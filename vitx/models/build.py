@@ -1,0 +1,206 @@
+"""From configuration to a timm model that fits the dataset's classes, channels and picture size."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitx.config.schema import ModelConfig
+from vitx.errors import UsageError, near_matches
+from vitx.runtime.torchvision_ops import declare_missing_ops
+
+_TRIED_SIZES = 12
+_WEIGHTS = "weights come from model.weights"
+_SHAPE = "the dataset decides it"
+_DECIDED = {
+    "pretrained": _WEIGHTS,
+    "pretrained_cfg": _WEIGHTS,
+    "pretrained_cfg_overlay": _WEIGHTS,
+    "checkpoint_path": _WEIGHTS,
+    "cache_dir": _WEIGHTS,
+    "num_classes": _SHAPE,
+    "in_chans": _SHAPE,
+    "img_size": "set dataset.image_px",
+    "patch_size": "set model.patch_px",
+    "drop_path_rate": "set model.drop_path",
+    "drop_rate": "set model.dropout",
+    "features_only": "a model has to classify",
+    "out_indices": "a model has to classify",
+    "scriptable": "vitx does not script models",
+    "exportable": "vitx does not script models",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What the dataset asks of a model."""
+
+    num_classes: int
+    channels: int
+    image_px: int
+
+
+def build_model(config: ModelConfig, fit: Fit) -> nn.Module:
+    """Build a randomly initialised model for [B, channels, image_px, image_px] pictures.
+
+    The caller sets the random state that initialisation draws from.
+
+    Args:
+        config: architecture and regularisation.
+        fit: classes, channels and picture size.
+
+    Returns:
+        A model whose forward pass gives [B, num_classes] logits.
+
+    Raises:
+        UsageError: timm has no such model, it does not take an argument, or the size doesn't fit.
+    """
+    declare_missing_ops()
+
+    if problem := _unknown_name(config.name):
+        raise UsageError(problem)
+    for name in config.args.keys() & _DECIDED.keys():
+        raise UsageError(f"model.args.{name} is not for you to set; {_DECIDED[name]}")
+    try:
+        model = _create(config, fit)
+        _check_patches(model, fit)
+        _try_forward(model, fit)
+    except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise UsageError(_size_problem(config, fit, error)) from error
+    except (TypeError, KeyError) as error:
+        raise UsageError(
+            f"model.name={config.name} does not take one of model.args, model.patch_px, "
+            f"model.drop_path: {error}"
+        ) from error
+    return model
+
+
+def normalisation(
+    config: ModelConfig, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel that the architecture was published with.
+
+    Grey pictures take 0.5 and 0.5.
+    """
+    declare_missing_ops()
+    from timm.models import get_pretrained_cfg, is_model
+
+    published = get_pretrained_cfg(config.name) if is_model(config.name) else None
+    if channels != 3 or published is None:
+        return (0.5,) * channels, (0.5,) * channels
+    return tuple(published.mean), tuple(published.std)
+
+
+def patch_unit(model: nn.Module) -> int | None:
+    """Return the pixels that a side must be a multiple of, where the model cuts patches."""
+    embed = getattr(model, "patch_embed", None)
+    ratio = getattr(embed, "feat_ratio", None)
+    if callable(ratio):
+        return int(ratio())
+    size = getattr(embed, "patch_size", None)
+    if isinstance(size, (tuple, list)):
+        return int(size[0])
+    return size if isinstance(size, int) else None
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _create(config: ModelConfig, fit: Fit) -> nn.Module:
+    import timm
+
+    arguments: dict[str, Any] = dict(config.args)
+    if config.patch_px is not None:
+        arguments["patch_size"] = config.patch_px
+    if config.drop_path:
+        arguments["drop_path_rate"] = config.drop_path
+    if config.dropout:
+        arguments["drop_rate"] = config.dropout
+    published = timm.models.get_pretrained_cfg(config.name)
+    if published is not None and published.fixed_input_size:
+        arguments["img_size"] = fit.image_px
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm names its own deprecated arguments
+        model = timm.create_model(
+            config.name, num_classes=fit.num_classes, in_chans=fit.channels, **arguments
+        )
+    assert isinstance(model, nn.Module)  # noqa: S101 (timm is untyped)
+    return model
+
+
+def _check_patches(model: nn.Module, fit: Fit) -> None:
+    # timm's ViT drops the pixels at the border that fill no patch, and says nothing.
+    unit = patch_unit(model)
+    if unit is not None and fit.image_px % unit:
+        raise ValueError(f"{fit.image_px} is not a multiple of the patch, {unit}")
+
+
+@torch.no_grad()
+def _try_forward(model: nn.Module, fit: Fit) -> None:
+    # A picture too small for a network shows only when one goes through it.
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()(torch.zeros(1, fit.channels, fit.image_px, fit.image_px, device=device))
+    model.train(training)
+
+
+def _unknown_name(name: str) -> str:
+    import timm
+
+    stem, _, tag = name.partition(".")
+    if timm.is_model(stem):
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{stem}.*")]
+        if not tag or tag in tags:
+            return ""
+        return f"model.name={name}: {stem} has the tags {', '.join(tags) or '(none)'}"
+    close = difflib.get_close_matches(stem, timm.list_models(), n=3, cutoff=0.6)
+    hint = near_matches(stem, close) or "; timm.list_models() lists them"
+    return f"model.name={name}: timm has no such model{hint}"
+
+
+def _size_problem(config: ModelConfig, fit: Fit, error: Exception) -> str:
+    reason = (str(error) or "timm refuses it").splitlines()[0]  # a bare assert says nothing
+    sizes = _sizes_that_fit(config, fit)
+    if not sizes:
+        return f"model.name={config.name} can't be built as configured: {reason}"
+    named = " or ".join(f"dataset.image_px={size}" for size in sizes)
+    return (
+        f"model.name={config.name} does not take pictures of {fit.image_px} px ({reason}); "
+        f"set {named}"
+    )
+
+
+def _sizes_that_fit(config: ModelConfig, fit: Fit) -> list[int]:
+    """Return the nearest working sizes below and above, found by building without memory."""
+    unit = 32
+    with torch.device("meta"):
+        try:
+            probe = _create(config, Fit(num_classes=1, channels=fit.channels, image_px=224))
+            unit = patch_unit(probe) or unit
+        except Exception:  # noqa: S110, BLE001 (only the hint is lost)
+            pass
+    below = range(fit.image_px // unit * unit, 0, -unit)
+    above = range((fit.image_px // unit + 1) * unit, (fit.image_px // unit + 64) * unit, unit)
+    nearest = (
+        _first_that_fits(config, fit, list(sizes)[:_TRIED_SIZES]) for sizes in (below, above)
+    )
+    return [size for size in nearest if size is not None and size != fit.image_px]
+
+
+def _first_that_fits(config: ModelConfig, fit: Fit, sizes: list[int]) -> int | None:
+    for size in sizes:
+        candidate = Fit(num_classes=1, channels=fit.channels, image_px=size)
+        try:
+            with torch.device("meta"):
+                _try_forward(_create(config, candidate), candidate)
+        except Exception:  # noqa: S112, BLE001 (whatever the reason, this size is no advice)
+            continue
+        return size
+    return None

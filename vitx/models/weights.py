@@ -1,0 +1,63 @@
+"""Weights to start from: safetensors only, names and shapes checked before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from vitx.errors import StorageError
+
+_SHOWN = 3
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load parameters and buffers into a model; all names and shapes have to agree.
+
+    Args:
+        model: receives the values, in place.
+        path: a `.safetensors` file.
+
+    Raises:
+        StorageError: the file can't be read or is for another model.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if problem := _mismatch(model, wanted, found):
+                raise StorageError(f"{path}: {problem}")
+            with torch.no_grad():
+                for name, tensor in model.state_dict().items():
+                    tensor.copy_(file.get_tensor(name))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{path} can't be read as safetensors: {error}") from error
+
+
+def _mismatch(
+    model: nn.Module, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
+) -> str:
+    head = getattr(model, "pretrained_cfg", {}).get("classifier")
+    for name in (head,) if isinstance(head, str) else tuple(head or ()):
+        bias = f"{name}.bias"
+        if bias in wanted and found.get(bias) and found[bias] != wanted[bias]:
+            return (
+                f"its head has {found[bias][0]} classes, the dataset has {wanted[bias][0]}; "
+                "use weights for the same classes"
+            )
+    missing = sorted(wanted.keys() - found.keys())
+    extra = sorted(found.keys() - wanted.keys())
+    shapes = [
+        f"{name} is {list(found[name])}, expected {list(wanted[name])}"
+        for name in wanted
+        if name in found and found[name] != wanted[name]
+    ]
+    kinds = (("missing", missing), ("left over", extra), ("of other shape", shapes))
+    parts = [f"{len(names)} tensors {what} ({_first(names)})" for what, names in kinds if names]
+    return "weights of another model: " + "; ".join(parts) if parts else ""
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

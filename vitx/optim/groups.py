@@ -1,0 +1,66 @@
+"""Parameter groups: which weights decay, and how the learning rate falls from layer to layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from vitx.config.schema import OptimizerConfig
+from vitx.runtime.torchvision_ops import declare_missing_ops
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSummary:
+    """One parameter group as the user is told of it."""
+
+    tensors: int
+    parameters: int
+    weight_decay: float
+    lr_scale: float
+
+
+def build_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Return parameter groups for a timm optimizer.
+
+    One-dimensional parameters, biases and what the model names in `no_weight_decay()` have no
+    weight decay, unless `decay_all`. With `layer_decay` d, a group at depth l of L layers has the
+    learning rate times d^(L - l) (BEiT, arXiv 2106.08254), as `lr_scale`.
+    """
+    declare_missing_ops()
+    from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+
+    exempt: set[str] = set()
+    if not config.decay_all and callable(declared := getattr(model, "no_weight_decay", None)):
+        exempt = declared()
+    groups: list[dict[str, Any]]
+    if config.layer_decay is None:
+        groups = param_groups_weight_decay(
+            model,
+            config.weight_decay,
+            weight_decay_exclude_1d=not config.decay_all,
+            no_weight_decay_list=exempt,
+        )
+    else:
+        groups = param_groups_layer_decay(
+            model,
+            config.weight_decay,
+            weight_decay_exclude_1d=not config.decay_all,
+            no_weight_decay_list=exempt,
+            layer_decay=config.layer_decay,
+        )
+    return groups
+
+
+def summarise(groups: list[dict[str, Any]]) -> list[GroupSummary]:
+    """Return what is in each group."""
+    return [
+        GroupSummary(
+            tensors=len(group["params"]),
+            parameters=sum(parameter.numel() for parameter in group["params"]),
+            weight_decay=group["weight_decay"],
+            lr_scale=group.get("lr_scale", 1.0),
+        )
+        for group in groups
+    ]
