@@ -1,0 +1,1 @@
+"""What happens around training steps: evaluation, metrics, checkpoints, the non-finite guard."""

@@ -1,0 +1,98 @@
+"""Collects what steps and evaluations measure and hands it to the loggers, one row a step."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitx.callbacks.evaluation import Evaluation
+from vitx.loggers.base import Logger
+from vitx.train.events import Callback, Every
+from vitx.train.trainer import Trainer
+
+
+class Metrics(Callback):
+    """Writes a row at an interval and wherever there was an evaluation.
+
+    Training values are means over the steps since the last row. Until a row is due they stay on
+    the device: nothing waits for them.
+    """
+
+    name = "metrics"
+
+    def __init__(self, loggers: Sequence[Logger], every: Every, evaluation: Evaluation) -> None:
+        self._loggers, self._every, self._evaluation = loggers, every, evaluation
+        self._pending: dict[str, list[Tensor | float]] = defaultdict(list)
+        self._row_step = 0
+        self._mark = (0, 0.0, 0.0)  # samples, seconds, seconds waited at the last row
+
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+        """Keep the terms of a step."""
+        for name, value in terms.items():
+            self._pending[name].append(value.detach())
+
+    def at_boundary(self, trainer: Trainer) -> None:
+        """Write the row of this step where one is due and not written yet."""
+        step = trainer.state.step
+        evaluated = self._evaluation.row(step)
+        if step == self._row_step or not (self._every.due(step) or evaluated):
+            return
+        row: dict[str, Any] = {
+            "step": step,
+            "epoch": trainer.epoch,
+            "samples": trainer.state.samples,
+            "seconds": trainer.state.seconds,
+            **{f"train/{name}": _mean(values) for name, values in self._pending.items()},
+            "train/lr": trainer.schedule.peak_now(),
+            **self._speed(trainer),
+            **evaluated,
+        }
+        self._pending.clear()
+        self._row_step = step
+        for logger in self._loggers:
+            logger.log(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the values that wait for their row."""
+        return {
+            "pending": {name: _floats(values) for name, values in self._pending.items()},
+            "row_step": self._row_step,
+            "mark": list(self._mark[:2]),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take those values over."""
+        self._pending = defaultdict(list, state["pending"])
+        self._row_step = state["row_step"]
+        samples, seconds = state["mark"]
+        self._mark = (samples, seconds, 0.0)
+
+    def _speed(self, trainer: Trainer) -> dict[str, float]:
+        waited = trainer.stream.wait_s if trainer.stream else 0.0
+        samples, seconds, waited_before = self._mark
+        self._mark = (trainer.state.samples, trainer.state.seconds, waited)
+        spent = trainer.state.seconds - seconds
+        if spent <= 0:
+            return {}
+        return {
+            "train/images_per_second": (trainer.state.samples - samples) / spent,
+            "train/data_wait": (waited - waited_before) / spent,
+        }
+
+
+def _floats(values: list[Tensor | float]) -> list[float]:
+    if not values:
+        return []
+    on_device = [value for value in values if isinstance(value, Tensor)]
+    # One transfer for all of them.
+    known = iter(torch.stack(on_device).double().tolist() if on_device else [])
+    return [next(known) if isinstance(value, Tensor) else value for value in values]
+
+
+def _mean(values: list[Tensor | float]) -> float:
+    floats = _floats(values)
+    return sum(floats) / len(floats)

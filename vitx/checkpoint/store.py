@@ -1,0 +1,237 @@
+"""Writing, finding, reading and pruning checkpoints.
+
+A checkpoint is a folder `step-00000123` that appears in one rename. Anything else is not one:
+what an interrupted write leaves is swept away by the next start.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vitx.checkpoint.manifest import (
+    find_damage,
+    is_proven_finite,
+    read_manifest,
+    refuse_newer,
+    write_manifest,
+)
+from vitx.errors import StorageError
+from vitx.runs import storage_errors
+
+_NAME = re.compile(r"step-(\d{8})")
+_TEMPORARY = ".tmp-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """All that a run is at one step.
+
+    Attributes:
+        step: optimizer steps done.
+        tensors: named tensors of each file, such as `model` and `optimizer`.
+        state: plain data: counters and the states of the callbacks.
+    """
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def commit(folder: Path, snapshot: Snapshot) -> Path:
+    """Write a snapshot so that it is there whole or not at all, whatever happens meanwhile.
+
+    Args:
+        folder: the run's folder of checkpoints.
+        snapshot: what to write.
+
+    Returns:
+        The checkpoint's folder; it is durable by the time it is returned.
+
+    Raises:
+        StorageError: it could not be written; earlier checkpoints are as they were.
+    """
+    final = folder / f"step-{snapshot.step:08d}"
+    temporary = folder / f"{_TEMPORARY}{snapshot.step}-{socket.gethostname()}-{os.getpid()}"
+    with storage_errors(final):
+        try:
+            temporary.mkdir(parents=True)
+            finite = True
+            for name, tensors in snapshot.tensors.items():
+                held = {key: _to_store(tensor) for key, tensor in tensors.items()}
+                finite = finite and all(_is_finite(tensor) for tensor in held.values())
+                save_file(held, temporary / f"{name}.safetensors")
+            text = json.dumps(snapshot.state, indent=1, ensure_ascii=False)
+            (temporary / "state.json").write_text(text + "\n", encoding="utf-8")
+            write_manifest(temporary, step=snapshot.step, finite=finite)
+            for path in temporary.iterdir():
+                _fsync(path)
+            _fsync(temporary)
+            if final.exists():
+                _discard(final)
+            temporary.rename(final)
+            _fsync(folder)
+        except BaseException as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, Exception) and not isinstance(error, OSError):
+                # safetensors reports a full disk as an error of its own.
+                raise StorageError(f"{final} can't be written: {error}") from error
+            raise
+    return final
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Return the steps that have a checkpoint, ascending."""
+    if not folder.is_dir():
+        return []
+    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Return the folder of a step's checkpoint."""
+    return folder / f"step-{step:08d}"
+
+
+def read_state(folder: Path, step: int) -> dict[str, Any]:
+    """Return the plain data of a step's checkpoint; empty where it can't be read."""
+    try:
+        state = json.loads((path_of(folder, step) / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def load_newest(folder: Path, *, say: Callable[[str], None]) -> Snapshot | None:
+    """Read the newest good checkpoint; damaged ones are named and set aside.
+
+    Args:
+        folder: the run's folder of checkpoints.
+        say: told of every damaged checkpoint.
+
+    Returns:
+        The snapshot, or None where no checkpoint was ever written.
+
+    Raises:
+        StorageError: there are checkpoints and none of them is good.
+    """
+    steps = steps_in(folder)
+    for step in reversed(steps):
+        path = path_of(folder, step)
+        refuse_newer(path)
+        damage = find_damage(path)
+        if damage is None:
+            return _read(path)
+        aside = path.with_name(f"{path.name}.corrupt")
+        shutil.rmtree(aside, ignore_errors=True)
+        with storage_errors(path):
+            path.rename(aside)
+        say(f"checkpoint {path.name} is damaged: {damage}; set aside as {aside.name}")
+    if steps or any(folder.glob("step-*.corrupt")):
+        raise StorageError(
+            f"{folder} has no good checkpoint left; all were damaged and set aside as *.corrupt"
+        )
+    return None
+
+
+def load(path: Path) -> Snapshot:
+    """Read one checkpoint and verify it.
+
+    Returns:
+        The snapshot that was committed.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+    refuse_newer(path)
+    if damage := find_damage(path):
+        raise StorageError(f"checkpoint {path} is damaged: {damage}")
+    return _read(path)
+
+
+def _read(path: Path) -> Snapshot:
+    try:
+        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except Exception as error:
+        raise StorageError(f"checkpoint {path} can't be read: {error}") from error
+    return Snapshot(step=int(read_manifest(path)["step"]), tensors=tensors, state=state)
+
+
+def weights_file(path: str) -> Path:
+    """Return the file that `model.weights` names.
+
+    Args:
+        path: a `.safetensors` file, a checkpoint folder, or a run, which means its newest
+            checkpoint; the average of the weights where there is one.
+
+    Raises:
+        StorageError: there is none.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    checkpoints = steps_in(given / "checkpoints")
+    folder = path_of(given / "checkpoints", checkpoints[-1]) if checkpoints else given
+    for name in ("ema", "model"):
+        if (file := folder / f"{name}.safetensors").is_file():
+            return file
+    raise StorageError(
+        f"model.weights={path}: expected a run, a checkpoint folder or a .safetensors file"
+    )
+
+
+def prune(folder: Path, *, keep: int, also: set[int]) -> None:
+    """Delete old checkpoints.
+
+    The `keep` newest stay, those in `also`, and the newest one whose every value is finite.
+    """
+    steps = steps_in(folder)
+    wanted = set(steps[-keep:]) | also
+    finite = (step for step in reversed(steps) if is_proven_finite(path_of(folder, step)))
+    wanted |= set(itertools.islice(finite, 1))
+    for step in set(steps) - wanted:
+        _discard(path_of(folder, step))
+
+
+def sweep(folder: Path) -> None:
+    """Delete what interrupted writes left. Only the holder of the run's lock may call this."""
+    if folder.is_dir():
+        for path in folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _discard(path: Path) -> None:
+    # Out of sight in one rename, so that a reader never meets half a checkpoint.
+    doomed = path.with_name(f"{_TEMPORARY}trash-{path.name}-{os.getpid()}")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _to_store(tensor: Tensor) -> Tensor:
+    # A copy where memory is shared or strided: safetensors wants each tensor to own its bytes.
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _fsync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,58 @@
+"""What the trainer tells its callbacks, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vitx.config.duration import Duration
+from vitx.records import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitx.train.trainer import Trainer
+
+
+class Callback:
+    """Something that happens around training steps. All methods may be left out.
+
+    The callbacks of a trainer are told in their order. What `at_boundary` does has to be
+    repeatable: after an interruption it is called again for the step the run stands at, and must
+    then do only what it had not finished.
+    """
+
+    name = ""
+
+    def before_update(self, trainer: Trainer, norm: Tensor) -> None:
+        """Gradients are ready, their global norm is `norm`; weights are not changed yet."""
+
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+        """A step is done; `terms` are its losses, on the device."""
+
+    def at_boundary(self, trainer: Trainer) -> None:
+        """Between steps: the place for all that is periodic."""
+
+    def on_stop(self, trainer: Trainer) -> None:
+        """Training was asked to stop and ends here, to be resumed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to survive an interruption, as plain data."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+
+
+class Every:
+    """An interval of steps that also falls on the last step."""
+
+    def __init__(self, text: str, plan: Plan, *, setting: str) -> None:
+        steps = Duration.parse(text, setting=setting).steps(
+            steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps
+        )
+        self._interval, self._last = max(1, steps), plan.total_steps
+
+    def due(self, step: int) -> bool:
+        """Say whether it is time after `step` steps."""
+        return step > 0 and (step % self._interval == 0 or step == self._last)

@@ -1,0 +1,166 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from vitx.checkpoint.store import Snapshot
+from vitx.checkpoint.tree import join, load_optimizer_tree, optimizer_tree, split
+from vitx.config.schema import Precision
+from vitx.data.loader import TrainStream
+from vitx.errors import StorageError
+from vitx.objectives.classification import Objective
+from vitx.optim.schedule import Schedule
+from vitx.records import Plan
+from vitx.runtime.device import autocast
+from vitx.runtime.seeds import derive, set_random_state
+from vitx.runtime.signals import StopRequest
+from vitx.train.events import Callback
+from vitx.train.state import TrainState
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Runs optimizer steps; everything else is a callback.
+
+    Attributes:
+        model: the module whose weights are saved and evaluated.
+        forward: what the objective calls: the model itself, or its compiled form.
+        open_stream: gives the batches from a state on.
+        clip_norm: largest global gradient norm, or None.
+        stop: polled between steps.
+    """
+
+    model: nn.Module
+    forward: nn.Module
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    ema: ModelEmaV3 | None
+    open_stream: Callable[[TrainState], TrainStream]
+    plan: Plan
+    device: torch.device
+    precision: Precision
+    seed: int
+    clip_norm: float | None
+    callbacks: Sequence[Callback]
+    stop: StopRequest
+    state: TrainState = field(default_factory=TrainState)
+
+    def __post_init__(self) -> None:
+        self.parameters = [each for each in self.model.parameters() if each.requires_grad]
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.precision is Precision.fp16
+        )
+        self.stream: TrainStream | None = None
+
+    def fit(self) -> None:
+        """Train from `state.step` to the end of the plan.
+
+        Raises:
+            Preempted, Interrupted: asked to stop; the callbacks have saved the run.
+        """
+        state, plan = self.state, self.plan
+        self.stream = stream = self.open_stream(state)
+        self.model.train()
+        self._boundary()  # what an interruption left undone at this step
+        while state.step < plan.total_steps and not self.stop:
+            started = time.perf_counter()
+            self.schedule.set(state.step)
+            terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
+            for micro in range(plan.accumulation):
+                batch = stream.next(state.step, micro)
+                # Dropout and drop path draw from this, whatever came before.
+                set_random_state(derive("step", self.seed, state.step, micro))
+                with autocast(self.precision, self.device):
+                    loss, parts = self.objective(self.forward, batch)
+                self.scaler.scale(loss / plan.accumulation).backward()
+                for name, value in parts.items():
+                    terms[name] = terms[name] + value / plan.accumulation
+            self.scaler.unscale_(self.optimizer)
+            gradients = [each.grad for each in self.parameters if each.grad is not None]
+            norm = get_total_norm(gradients)
+            for callback in self.callbacks:
+                callback.before_update(self, norm)
+            if self.clip_norm is not None:
+                clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
+            state.step += 1
+            state.samples += plan.batch_size
+            if self.ema is not None:
+                self.ema.update(self.model, step=state.step)
+            state.seconds += time.perf_counter() - started
+            terms["grad_norm"] = norm
+            for callback in self.callbacks:
+                callback.on_step(self, terms)
+            self._boundary()
+        if self.stop:
+            for callback in self.callbacks:
+                callback.on_stop(self)
+            raise self.stop.as_error(f"after step {state.step} of {plan.total_steps}")
+
+    def close(self) -> None:
+        """End the loader processes."""
+        if self.stream is not None:
+            self.stream.close()
+
+    def _boundary(self) -> None:
+        for callback in self.callbacks:
+            # Asked to stop, what is periodic can wait for the resumed run; saving can't.
+            if not self.stop:
+                callback.at_boundary(self)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, as a fraction."""
+        return self.state.step / self.plan.steps_per_epoch
+
+    def snapshot(self) -> Snapshot:
+        """Return all that is needed to go on from here."""
+        tensors, skeleton = split(optimizer_tree(self.optimizer, self.model))
+        files = {"model": dict(self.model.state_dict()), "optimizer": tensors}
+        if self.ema is not None:
+            files["ema"] = dict(self.ema.module.state_dict())
+        state: dict[str, Any] = {
+            "schema": 1,
+            "train": self.state.as_dict(),
+            "optimizer": skeleton,
+            "scaler": self.scaler.state_dict(),
+            "callbacks": {each.name: each.state_dict() for each in self.callbacks if each.name},
+        }
+        return Snapshot(step=self.state.step, tensors=files, state=state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Stand where a snapshot was taken.
+
+        Raises:
+            StorageError: the snapshot is of another model, optimizer or set of callbacks.
+        """
+        try:
+            self.model.load_state_dict(snapshot.tensors["model"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(snapshot.tensors["ema"])
+            tree = join(snapshot.tensors["optimizer"], snapshot.state["optimizer"])
+            load_optimizer_tree(self.optimizer, self.model, tree)
+            self.scaler.load_state_dict(snapshot.state["scaler"])
+            self.state.load(snapshot.state["train"])
+            for callback in self.callbacks:
+                if callback.name:
+                    callback.load_state_dict(snapshot.state["callbacks"][callback.name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise StorageError(
+                f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
+            ) from error
