@@ -1,0 +1,75 @@
+"""Counts against a slow reference that sorts, losses against float64 sums by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vitx.evaluate.metrics import in_top_k, loss_sum
+
+
+def slow_in_top_k(row: np.ndarray, label: int, k: int) -> bool:
+    """Rank by hand: a NaN before every number, else higher scores first, then lower numbers."""
+    if math.isnan(row[label]):
+        return False
+    order = sorted(
+        range(len(row)), key=lambda c: (not math.isnan(row[c]), -np.nan_to_num(row[c]), c)
+    )
+    return label in order[:k]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 6, 11])
+@pytest.mark.parametrize("k", [1, 5])
+def test_like_the_slow_reference(classes: int, k: int) -> None:
+    draw = np.random.default_rng(classes)
+    # Few values, so that most rows have ties, and here and there a NaN.
+    scores = draw.integers(-2, 3, (400, classes)).astype(np.float32)
+    scores[draw.random(scores.shape) < 0.05] = np.nan
+    labels = draw.integers(0, classes, 400)
+    expected = [slow_in_top_k(row, label, k) for row, label in zip(scores, labels, strict=True)]
+    found = in_top_k(torch.from_numpy(scores), torch.from_numpy(labels), k)
+    assert found.tolist() == expected
+    assert 0 < sum(expected) < 400
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_without_ties_it_is_topk_of_torch(k: int) -> None:
+    logits = torch.randn(500, 20, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 20, (500,), generator=torch.Generator().manual_seed(1))
+    expected = (logits.topk(k).indices == labels[:, None]).any(1)
+    assert torch.equal(in_top_k(logits, labels, k), expected)
+
+
+def test_equal_scores_give_no_free_points() -> None:
+    """A model that says nothing is right as often as a guess, not always."""
+    labels = torch.arange(10)
+    assert in_top_k(torch.zeros(10, 10), labels, 1).sum() == 1
+    assert in_top_k(torch.zeros(10, 10), labels, 5).sum() == 5
+
+
+def test_infinities() -> None:
+    logits = torch.tensor([[math.inf, -math.inf, 0.0]] * 3)
+    labels = torch.tensor([0, 1, 2])
+    assert in_top_k(logits, labels, 1).tolist() == [True, False, False]
+    assert in_top_k(logits, labels, 2).tolist() == [True, False, True]
+    assert in_top_k(logits, labels, 3).tolist() == [True, True, True]
+
+
+def test_all_nan_is_all_wrong() -> None:
+    logits = torch.full((4, 3), math.nan)
+    assert not in_top_k(logits, torch.tensor([0, 1, 2, 0]), 5).any()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 1000])
+def test_loss_sum_is_that_of_float64(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    # Far from zero, where the log of a float32 softmax would be minus infinity.
+    scores = (draw.normal(size=(50, classes)) * 60).astype(np.float32)
+    labels = draw.integers(0, classes, 50)
+    total = 0.0
+    for row, label in zip(scores.tolist(), labels.tolist(), strict=True):
+        largest = max(row)
+        total += math.log(math.fsum(math.exp(x - largest) for x in row)) + largest - row[label]
+    found = loss_sum(torch.from_numpy(scores), torch.from_numpy(labels))
+    assert found == pytest.approx(total, rel=1e-13, abs=1e-12)

@@ -1,0 +1,1 @@
+"""Evaluation: every sample once, exact counts."""

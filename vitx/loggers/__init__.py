@@ -1,0 +1,1 @@
+"""Where metrics go: metrics.jsonl is the truth, everything else mirrors it."""

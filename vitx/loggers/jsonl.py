@@ -1,0 +1,172 @@
+"""metrics.jsonl: one row per line, each step once across any number of crashes.
+
+A finite float is written with the shortest digits that read back as the same float. JSON has no
+other floats, so these are written as the strings `"NaN"`, `"Infinity"` and `"-Infinity"` (the
+convention of protobuf's JSON mapping), which `read_rows` turns back: a loss that became infinite
+and one that became NaN are different news, and `null` would say neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitx.errors import StorageError
+from vitx.runs import restored_floats, strict_floats
+
+
+class JsonlLogger:
+    """Appends rows to metrics.jsonl.
+
+    Each row is handed to the operating system at once, so it survives the end of this process;
+    `flush` makes it survive the end of the machine.
+    """
+
+    def __init__(self, path: Path, *, keep_to_step: int) -> None:
+        """Open `path` for appending, after removing what a resumed run writes again.
+
+        Args:
+            path: the file; made where it is missing.
+            keep_to_step: rows above this step and a torn end are removed; -1 removes every row.
+
+        Raises:
+            StorageError: the file can't be read or written, or a row that has to be kept lies
+                behind an unreadable one.
+        """
+        self._path = path
+        try:
+            _cut(path, keep_to_step)
+            # Unbuffered: one row is one write, so a reader never meets half a row for long.
+            self._file = path.open("ab", buffering=0)
+            _sync_directory(path.parent)
+        except OSError as error:
+            raise StorageError(_unwritable(path, error)) from error
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one row.
+
+        Args:
+            row: plain values by name, with `step` among them.
+
+        Raises:
+            StorageError: the disk is full or gone.
+        """
+        line = memoryview(encode_row(row) + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise StorageError(_unwritable(self._path, error)) from error
+
+    def flush(self) -> None:
+        """Force the rows onto the disk.
+
+        Raises:
+            StorageError: the disk is full or gone.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise StorageError(_unwritable(self._path, error)) from error
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        """Flush and close; the summary is in result.json and not repeated here.
+
+        Args:
+            status: not written.
+            summary: not written.
+        """
+        self.flush()
+        self._file.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read all whole rows; safe while the run is writing them.
+
+    Args:
+        path: a metrics.jsonl.
+
+    Returns:
+        The rows in order, up to a torn end; none where there is no file yet.
+
+    Raises:
+        StorageError: whole rows lie behind an unreadable line.
+    """
+    rows, behind = _parse(path)
+    if behind:
+        raise StorageError(_corrupt(path, len(rows) + 1))
+    return rows
+
+
+def encode_row(row: Mapping[str, Any]) -> bytes:
+    """Return the row as one line of strict JSON, without the line's end.
+
+    >>> encode_row({"step": 3, "train/loss": float("inf")})
+    b'{"step":3,"train/loss":"Infinity"}'
+    """
+    return json.dumps(strict_floats(dict(row)), allow_nan=False, separators=(",", ":")).encode()
+
+
+def _parse(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows before the first unreadable line, and the rows behind it."""
+    before: list[dict[str, Any]] = []
+    behind: list[dict[str, Any]] = []
+    into = before
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        row = _parse_line(line)
+        if row is None:
+            into = behind
+        else:
+            into.append(row)
+    return before, behind
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    # A last line without its end may be half of a number that reads as a whole one.
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = restored_floats(json.loads(line))
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def _cut(path: Path, keep_to_step: int) -> None:
+    if not path.exists():
+        return
+    before, behind = _parse(path)
+    if any(row["step"] <= keep_to_step for row in behind):
+        raise StorageError(_corrupt(path, len(before) + 1))
+    content = b"".join(encode_row(row) + b"\n" for row in before if row["step"] <= keep_to_step)
+    if content == path.read_bytes():
+        return
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    reason = error.strerror or error
+    return f"{path} has to be readable and writable, but: {reason}; free or mend the disk"
+
+
+def _corrupt(path: Path, line: int) -> str:
+    return (
+        f"{path} has to hold one JSON object with a step per line, but line {line} is none;"
+        f" mend or delete that line"
+    )
