@@ -1,0 +1,275 @@
+"""From a configuration to a trainer: the table of contents of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from vitx.callbacks.checkpointing import Checkpointing
+from vitx.callbacks.evaluation import Evaluation
+from vitx.callbacks.guard import Guard
+from vitx.callbacks.metrics import Metrics
+from vitx.callbacks.progress import ShowProgress
+from vitx.callbacks.stop_at import StopAt
+from vitx.checkpoint.store import weights_file
+from vitx.config.duration import Duration
+from vitx.config.schema import AugmentationConfig, BadImage, DatasetConfig, Precision, TrainConfig
+from vitx.data.augment import PictureFormat, build_eval_transform, build_train_transform
+from vitx.data.loader import TrainStream, choose_workers
+from vitx.data.mixing import Mixing
+from vitx.data.sampler import MicroBatchSampler
+from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples, TrainSamples
+from vitx.data.sources import LabelledImages, Splits, load_splits
+from vitx.errors import DataError
+from vitx.evaluate.loop import Evaluator
+from vitx.loggers.base import Logger
+from vitx.loggers.console import Console, ProgressLogger
+from vitx.models.build import Fit, build_model, normalisation
+from vitx.models.weights import load_weights
+from vitx.objectives.classification import build_objective
+from vitx.optim.build import build_optimizer, peak_lr
+from vitx.optim.ema import build_ema
+from vitx.optim.groups import build_groups
+from vitx.optim.schedule import Schedule
+from vitx.records import Plan
+from vitx.runs import RunDir
+from vitx.runtime.device import choose_device, choose_precision
+from vitx.runtime.seeds import derive, set_random_state
+from vitx.runtime.signals import StopRequest
+from vitx.train.events import Every
+from vitx.train.state import TrainState
+from vitx.train.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a run computes, settled."""
+
+    device: torch.device
+    precision: Precision
+    workers: int
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """A trainer with the parts that the command still speaks of."""
+
+    trainer: Trainer
+    splits: Splits
+    machine: Machine
+    evaluation: Evaluation
+
+
+def assemble(
+    config: TrainConfig,
+    run: RunDir,
+    *,
+    stop: StopRequest,
+    console: Console,
+    loggers: list[Logger],
+    start_step: int,
+) -> Assembly:
+    """Build everything a run needs; nothing is trained yet and nothing but logs is written.
+
+    Args:
+        config: the whole configuration.
+        run: where checkpoints go.
+        stop: what the trainer polls.
+        console: what is said goes there.
+        loggers: take the rows; the progress display joins them.
+        start_step: step that the display starts at.
+
+    Returns:
+        The trainer, at step 0.
+    """
+    machine = settle_machine(config)
+    splits = load_splits(config.dataset)
+    plan = make_plan(config, samples=len(splits.train))
+    model = make_model(config, num_classes=len(splits.classes), device=machine.device)
+    optimizer = build_optimizer(
+        build_groups(model, config.optimizer),
+        config.optimizer,
+        lr=peak_lr(config.optimizer, config.batch_size),
+    )
+    display = ProgressLogger(console, plan, start_step=start_step)
+    loggers.append(display)
+    evaluator = make_evaluator(config, splits.val, machine)
+    evaluation = Evaluation(evaluator, _every(config, "evaluation", plan))
+    trainer = Trainer(
+        model=model,
+        forward=_compiled(model) if config.runtime.compile else model,
+        objective=build_objective(
+            config.objective, label_smoothing=config.augmentation.label_smoothing
+        ),
+        optimizer=optimizer,
+        schedule=Schedule(optimizer, config.schedule, plan),
+        ema=build_ema(model, config.ema),
+        open_stream=partial(_open_stream, config, splits, plan, machine),
+        plan=plan,
+        device=machine.device,
+        precision=machine.precision,
+        seed=config.seed,
+        clip_norm=config.optimizer.clip_norm,
+        stop=stop,
+        callbacks=[
+            Guard(),
+            ShowProgress(display),
+            evaluation,
+            Metrics(loggers, _every(config, "logger", plan), evaluation),
+            *_stop_at(config, plan, stop),
+            Checkpointing(
+                run.checkpoints,
+                _every(config, "checkpoint", plan),
+                keep=config.checkpoint.keep,
+                evaluation=evaluation,
+                loggers=loggers,
+                say=console.say,
+            ),
+        ],
+    )
+    return Assembly(
+        trainer=trainer,
+        splits=splits,
+        machine=machine,
+        evaluation=evaluation,
+    )
+
+
+def settle_machine(config: TrainConfig) -> Machine:
+    """Settle device, precision, loader processes and threads."""
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+    device = choose_device(config.runtime.device)
+    return Machine(
+        device=device,
+        precision=choose_precision(config.precision, device),
+        workers=choose_workers(config.dataset.workers, device),
+        threads=torch.get_num_threads(),
+    )
+
+
+def make_plan(config: TrainConfig, *, samples: int) -> Plan:
+    """Settle the length of the run in steps.
+
+    Returns:
+        The plan; what is left of an epoch after its last whole batch is not in it.
+
+    Raises:
+        DataError: there are fewer training samples than one batch has.
+    """
+    steps_per_epoch = samples // config.batch_size
+    if steps_per_epoch == 0:
+        raise DataError(
+            f"batch_size={config.batch_size} is more than the {samples} training samples; "
+            f"set batch_size={samples} or less"
+        )
+    length = Duration.parse(config.epochs, setting="epochs")
+    total = length.steps(steps_per_epoch=steps_per_epoch, total_steps=0)
+    return Plan(
+        steps_per_epoch=steps_per_epoch,
+        total_steps=max(1, total),
+        batch_size=config.batch_size,
+        micro_batch=min(config.runtime.micro_batch or config.batch_size, config.batch_size),
+    )
+
+
+def make_model(config: TrainConfig, *, num_classes: int, device: torch.device) -> nn.Module:
+    """Build the model on its device, with the weights it starts from."""
+    dataset = config.dataset
+    set_random_state(derive("init", config.seed))
+    fit = Fit(num_classes=num_classes, channels=dataset.channels, image_px=dataset.image_px)
+    model = build_model(config.model, fit)
+    if config.model.weights is not None:
+        load_weights(model, weights_file(config.model.weights))
+    layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine) -> Evaluator:
+    """Build what scores a model of this run, during training and afterwards alike."""
+    micro_batch = min(config.runtime.micro_batch or config.batch_size, config.batch_size)
+    samples = EvalSamples(
+        _decoder(config.dataset, images),
+        build_eval_transform(config.augmentation, picture_format(config)),
+    )
+    return Evaluator(
+        samples,
+        batch_size=config.evaluation.batch_size or 2 * micro_batch,
+        workers=machine.workers,
+        device=machine.device,
+        precision=machine.precision,
+        channels_last=config.runtime.channels_last,
+        bad_images=_bad_images(config.dataset, images),
+    )
+
+
+def picture_format(config: TrainConfig) -> PictureFormat:
+    """Return what the run's model wants to see."""
+    mean, std = normalisation(config.model, config.dataset.channels)
+    return PictureFormat(
+        image_px=config.dataset.image_px,
+        mean=tuple(config.dataset.mean or mean),
+        std=tuple(config.dataset.std or std),
+    )
+
+
+def _open_stream(
+    config: TrainConfig, splits: Splits, plan: Plan, machine: Machine, state: TrainState
+) -> TrainStream:
+    augmentation: AugmentationConfig = config.augmentation
+    samples = TrainSamples(
+        _decoder(config.dataset, splits.train),
+        build_train_transform(augmentation, picture_format(config), mirror=config.dataset.mirror),
+        seed=config.seed,
+    )
+    sampler = MicroBatchSampler(
+        plan,
+        samples=len(splits.train),
+        seed=config.seed,
+        repeats=augmentation.repeats,
+        start_step=state.step,
+    )
+    return TrainStream(
+        samples,
+        sampler,
+        Mixing(augmentation, num_classes=len(splits.classes), seed=config.seed),
+        device=machine.device,
+        workers=machine.workers,
+        channels_last=config.runtime.channels_last,
+        bad_images=_bad_images(config.dataset, splits.train),
+        bad_rows=state.bad_rows,
+    )
+
+
+def _decoder(config: DatasetConfig, images: LabelledImages) -> Decoder:
+    return Decoder(images=images, channels=config.channels, max_pixels=config.max_pixels)
+
+
+def _bad_images(config: DatasetConfig, images: LabelledImages) -> BadImagePolicy:
+    return BadImagePolicy(
+        images=images,
+        skip=config.bad_image is BadImage["skip"],
+        limit=max(1, int(config.bad_image_limit * len(images))),
+    )
+
+
+def _every(config: TrainConfig, part: str, plan: Plan) -> Every:
+    return Every(getattr(config, part).every, plan, setting=f"{part}.every")
+
+
+def _stop_at(config: TrainConfig, plan: Plan, stop: StopRequest) -> list[StopAt]:
+    if config.stop_at is None:
+        return []
+    duration = Duration.parse(config.stop_at, setting="stop_at")
+    step = duration.steps(steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
+    return [StopAt(step, stop, reason=f"stop_at={config.stop_at}")]
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    compiled = torch.compile(model)
+    assert isinstance(compiled, nn.Module)  # noqa: S101 (torch.compile of a module is one)
+    return compiled

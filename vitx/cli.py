@@ -1,0 +1,185 @@
+"""The command line: finds the verb, hands it the words, and turns every end into an exit code.
+
+Standard library only at import, so that help and completion answer at once; a verb imports what
+it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import select
+import sys
+import traceback
+from collections.abc import Sequence
+
+from vitx import __version__
+from vitx.errors import Interrupted, StorageError, UsageError, VitxError, near_matches
+
+VERBS = {
+    "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
+    "eval": "measure a run again: vitx eval run=runs/x",
+    "completion": 'complete words in the shell: eval "$(vitx completion bash)"',
+}
+"""Every verb with its one line of help; `vitx.commands` has a module of each name."""
+
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
+_CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        argv: the words behind `vitx`; those of the process by default.
+
+    Returns:
+        The exit code: 0, or that of the `VitxError` that ended it, or 1 for a bug.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return _leave_closed_pipe()
+        return _report(error, words)
+    except KeyboardInterrupt:
+        return _report(Interrupted("interrupted"), words)
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    match words:
+        case []:
+            sys.stderr.write(_overview())
+            return UsageError.exit_code
+        case ["--help" | "-h" | "help"]:
+            sys.stdout.write(_overview())
+        case ["--version" | "-V"]:
+            sys.stdout.write(f"vitx {__version__}\n")
+        case ["__complete", *typed]:
+            return _complete(typed)
+        case ["completion", *rest]:
+            return _completion(rest)
+        case [verb, *rest] if verb in VERBS:
+            return _run(verb, rest)
+        case _:
+            raise UsageError(_unknown_verb(words[0]))
+    return 0
+
+
+def _run(verb: str, args: list[str]) -> int:
+    from vitx.config.quoting import hydra_arguments
+    from vitx.config.screening import screen
+    from vitx.config.words import split
+
+    if "--version" in args:
+        return _dispatch(["--version"])
+    words = split(verb, args)
+    if words.has("--help", "-h"):
+        from vitx.config.manual import page
+
+        topic = next(iter(words.overrides[-1:]), None)
+        sys.stdout.write(page(verb, topic, folders=words.folders))
+        return 0
+    screen(verb, words)
+    command = importlib.import_module(f"vitx.commands.{verb}")
+    code: int = command.main(hydra_arguments(verb, words))
+    return code
+
+
+def _complete(typed: list[str]) -> int:
+    from vitx.config.completion import complete
+
+    for candidate in complete(typed, VERBS):
+        sys.stdout.write(f"{candidate}\n")
+    return 0
+
+
+def _completion(args: list[str]) -> int:
+    from vitx.config.completion import SHELLS, script
+
+    match args:
+        case ["--help" | "-h"]:
+            for shell in SHELLS:
+                sys.stdout.write(f'in ~/.{shell}rc: eval "$(vitx completion {shell})"\n')
+        case [shell]:
+            sys.stdout.write(script(shell))
+        case _:
+            raise UsageError(f"expected one shell; type vitx completion {'|'.join(SHELLS)}")
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"  {verb:<11} {meaning}" for verb, meaning in VERBS.items()]
+    return "\n".join(
+        [
+            f"vitx {__version__}: train and examine vision transformers",
+            "",
+            "usage: vitx <verb> [group=option ...] [setting=value ...] [flags]",
+            "",
+            *lines,
+            "",
+            "vitx <verb> --help says what can be set.",
+            "",
+        ]
+    )
+
+
+def _unknown_verb(word: str) -> str:
+    if "=" in word:
+        return f"expected a verb before {word}; type vitx train {word}"
+    hint = near_matches(word, VERBS)
+    return f"no verb '{word}'{hint or '; there are ' + ', '.join(VERBS)}"
+
+
+def _report(error: Exception | VitxError, words: list[str]) -> int:
+    """Say on stderr how it ended.
+
+    Returns:
+        The exit code.
+    """
+    verb = words[0] if words and words[0] in VERBS else ""
+    title = f"vitx {verb}".strip()
+    known = _as_vitx_error(error, verb, words[1:])
+    if known is not None:
+        sys.stderr.write(f"{title}: {known}\n")
+        return known.exit_code
+    traceback.print_exception(error)
+    sys.stderr.write(
+        f"{title}: this is a bug in vitx {__version__}; please report the lines above\n"
+    )
+    return 1
+
+
+def _as_vitx_error(error: Exception, verb: str, args: list[str]) -> VitxError | None:
+    """Return the end that an exception stands for; None for a bug."""
+    if isinstance(error, VitxError):
+        return error
+    packages = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    if verb and packages & _CONFIG_PACKAGES:
+        from vitx.config.hints import explain
+
+        return UsageError(explain(error, verb, args))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return StorageError("out of memory; type a smaller runtime.micro_batch or batch_size")
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+        where = f"{error.filename}: " if error.filename else ""
+        return StorageError(f"{where}{error.strerror}; free space or choose another directory")
+    return None
+
+
+def _reader_is_gone() -> bool:
+    # A pipe between processes of a run can break too: that is no quiet end.
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _leave_closed_pipe() -> int:
+    # The reader of stdout is gone; without this the interpreter's last flush would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _CLOSED_PIPE

@@ -1,0 +1,1 @@
+"""One file per verb: `main` hands the command line to Hydra, `run` is the story."""

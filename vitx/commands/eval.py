@@ -1,0 +1,26 @@
+"""`vitx eval`: measure a run again."""
+
+from __future__ import annotations
+
+from vitx.commands.hydra_app import Job, run_verb
+from vitx.config.resolve import load_yaml
+from vitx.config.schema import EvalConfig, TrainConfig
+from vitx.runs import RunDir, find_run
+from vitx.runtime.openmp import wait_politely
+
+
+def main(args: list[str]) -> int:
+    """Carry out `vitx eval` with these arguments."""
+    return run_verb("eval", EvalConfig, args, run)
+
+
+def run(config: EvalConfig, _job: Job) -> str:
+    """Score one checkpoint of one run and write eval/<suite>.json and .parquet beside it."""
+    run_dir: RunDir = find_run(config.run)
+    trained = load_yaml(run_dir.config, TrainConfig)
+    wait_politely()
+    # torch takes seconds to import; what is wrong with the command was said before.
+    from vitx.commands.scoring import score_run
+
+    result = score_run(config, run_dir, trained)
+    return f"top-1 {result.top1:.2f} %"

@@ -1,0 +1,132 @@
+"""Which directory a run is in, and whether it is begun, continued, finished or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vitx.commands.hydra_app import Job
+from vitx.config.resolve import differences, dump_yaml, load_yaml
+from vitx.config.schema import TrainConfig
+from vitx.errors import StorageError, UsageError
+from vitx.runs import RunDir, check_name, new_run_dir, write_text
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A run directory that is ready for training.
+
+    Attributes:
+        run: the directory.
+        config: what it is trained with.
+        fresh: whether this command made it.
+    """
+
+    run: RunDir
+    config: TrainConfig
+    fresh: bool
+
+
+def open_run(config: TrainConfig, job: Job) -> Opened:
+    """Find or make the run directory of a configuration.
+
+    Returns:
+        The directory, and the configuration that this session trains with.
+
+    Raises:
+        StorageError: it can't be written, or `resume` names no run or one of another config.
+        UsageError: `resume`, `run_dir` and `name` contradict each other.
+    """
+    if config.resume not in ("auto", "never"):
+        return _continue_named(config, job)
+    run = _wanted_dir(config, job)
+    if run is not None and run.exists():
+        return _continue_found(config, run)
+    if run is None:
+        run = new_run_dir(check_name(config.name) if config.name else _default_name(job))
+    fresh = not run.path.is_dir() or not any(run.path.iterdir())
+    run.make()
+    return Opened(run=run, config=config, fresh=fresh)
+
+
+def write_config(opened: Opened) -> None:
+    """Write the configuration of a run that has none yet."""
+    if not opened.run.exists():
+        write_text(opened.run.config, dump_yaml(opened.config))
+
+
+def _continue_named(config: TrainConfig, job: Job) -> Opened:
+    run = RunDir(Path(config.resume))
+    if not run.exists():
+        raise StorageError(f"resume={config.resume}: no run there (no {run.config.name})")
+    if config.run_dir is not None and Path(config.run_dir).resolve() != run.path.resolve():
+        raise UsageError("resume=PATH continues the run at PATH; leave run_dir out")
+    saved = load_yaml(run.config, TrainConfig)
+    wanted = _overlay(saved, config, {*_touched(job), "run_dir", "name", "resume", "stop_at"})
+    _refuse_other_config(run, saved, wanted)
+    run.make()
+    return Opened(run=run, config=wanted, fresh=False)
+
+
+def _continue_found(config: TrainConfig, run: RunDir) -> Opened:
+    if config.resume == "never":
+        raise StorageError(f"{run.path} holds a run already; choose another run_dir or resume=auto")
+    _refuse_other_config(run, load_yaml(run.config, TrainConfig), config)
+    run.make()
+    return Opened(run=run, config=config, fresh=False)
+
+
+def _refuse_other_config(run: RunDir, saved: TrainConfig, wanted: TrainConfig) -> None:
+    if changed := differences(saved, wanted):
+        raise StorageError(
+            f"{run.path} holds a run of another configuration ({'; '.join(changed)}); "
+            "choose another run_dir, or give the same settings"
+        )
+
+
+def _wanted_dir(config: TrainConfig, job: Job) -> RunDir | None:
+    if config.run_dir is not None:
+        return RunDir(Path(config.run_dir))
+    if job.sweep_dir is not None:
+        settings = re.sub(r"[^\w.,=+-]+", ",", job.label)[:120]
+        return RunDir(job.sweep_dir / f"{job.number}-{settings}".rstrip("-_,"))
+    return None
+
+
+def _default_name(job: Job) -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    parts = (job.choices.get("model"), job.choices.get("dataset"), now)
+    return "-".join(part for part in parts if part)
+
+
+def _touched(job: Job) -> set[str]:
+    keys = {override.lstrip("+~").partition("=")[0].partition("@")[0] for override in job.overrides}
+    # These may set anything, so everything counts as typed.
+    return {""} if keys & {"experiment", "debug"} else keys
+
+
+def _overlay(saved: Section, now: Section, touched: set[str], prefix: str = "") -> Section:
+    """Return `saved` with what was typed this time laid over it."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(saved):  # type: ignore[arg-type]
+        name, old, new = (
+            f"{prefix}{field.name}",
+            getattr(saved, field.name),
+            getattr(now, field.name),
+        )
+        if "" in touched or name in touched:
+            values[field.name] = new
+        elif dataclasses.is_dataclass(old):
+            values[field.name] = _overlay(old, new, touched, f"{name}.")
+        elif isinstance(old, dict):
+            typed = {key for key in new if f"{name}.{key}" in touched}
+            values[field.name] = {**old, **{key: new[key] for key in typed}}
+        else:
+            values[field.name] = old
+    return type(saved)(**values)

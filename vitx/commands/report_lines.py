@@ -1,0 +1,131 @@
+"""What is said before and after training, in lines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitx.assemble import Assembly, picture_format
+from vitx.checkpoint.store import Snapshot
+from vitx.commands.opening import Opened
+from vitx.config.schema import TrainConfig
+from vitx.models.build import count_parameters
+from vitx.optim.build import peak_lr
+from vitx.optim.groups import summarise
+
+
+def opening_lines(opened: Opened, assembly: Assembly, snapshot: Snapshot | None) -> Iterator[str]:
+    """Say what will run: everything that was derived rather than typed."""
+    config, trainer, machine = opened.config, assembly.trainer, assembly.machine
+    plan, dataset, splits = trainer.plan, config.dataset, assembly.splits
+    yield _line("run", str(opened.run.path))
+    yield _line(
+        "data",
+        f"{dataset.kind.name}{' ' + dataset.path if dataset.path else ''}: "
+        f"{len(splits.train)} to train on, {len(splits.val)} to measure, "
+        f"{len(splits.classes)} classes",
+    )
+    for note in splits.notes:
+        yield _line("", note)
+    yield _line("pictures", _pictures(config))
+    yield _line(
+        "model", f"{config.model.name}, {count_parameters(trainer.model) / 1e6:.2f} M parameters"
+    )
+    yield _line("batch", _batch(config, assembly))
+    yield _line("length", f"{plan.total_steps} steps, {plan.steps_per_epoch} to the epoch")
+    yield _line("optimizer", _optimizer(config, assembly))
+    for group in summarise(trainer.optimizer.param_groups):
+        scale = f", learning rate x {group.lr_scale:.4g}" if group.lr_scale != 1 else ""
+        yield _line(
+            "",
+            f"weight decay {group.weight_decay:g} on {group.parameters:,} parameters "
+            f"in {group.tensors} tensors{scale}",
+        )
+    yield _line(
+        "machine",
+        f"{machine.device}, {machine.precision.name}, {machine.threads} threads, "
+        f"{machine.workers} loader processes, torch {torch.__version__}",
+    )
+    if snapshot is not None:
+        yield _line("resumed", f"at step {snapshot.step} of {plan.total_steps}")
+
+
+def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> Iterator[str]:
+    """Say what came out, where it is, and, outside a sweep, what to try next."""
+    run = opened.run.path
+    low, high = result["top1_interval"]
+    yield (
+        f"\ntop-1 {result['top1']:.2f} % (95 % interval {low:.2f} to {high:.2f}), "
+        f"top-5 {result['top5']:.2f} %, loss {result['loss']:.4f} on {result['count']} pictures"
+    )
+    for number, what in (
+        (result["train_skipped"], "training pictures could not be decoded and were replaced"),
+        (result["skipped"], "validation pictures could not be decoded and are not counted"),
+    ):
+        if number:
+            yield f"{number} {what}"
+    yield f"results in {run}: result.json, metrics.jsonl, {result['checkpoint']}"
+    if in_sweep:
+        return
+    program = _program()
+    yield "next:"
+    yield f"  {program} eval run={_quoted(run)}"
+    yield f"  {program} train model=vit_ti8"
+    yield f"  {program} train -m model=xcit_n12,vit_ti8 seed=0,1"
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<10} {text}"
+
+
+def _pictures(config: TrainConfig) -> str:
+    picture = picture_format(config)
+    mean = ", ".join(f"{value:.4g}" for value in picture.mean)
+    std = ", ".join(f"{value:.4g}" for value in picture.std)
+    flips = ""
+    if config.augmentation.hflip and not config.dataset.mirror:
+        flips = "; no flips, a mirrored picture is another class"
+    return (
+        f"{picture.channels} x {picture.image_px} x {picture.image_px}, "
+        f"mean {mean}, deviation {std}{flips}"
+    )
+
+
+def _batch(config: TrainConfig, assembly: Assembly) -> str:
+    plan = assembly.trainer.plan
+    passes = (
+        f" in {plan.accumulation} passes of {plan.micro_batch}" if plan.accumulation > 1 else ""
+    )
+    return f"{plan.batch_size} pictures a step{passes}"
+
+
+def _optimizer(config: TrainConfig, assembly: Assembly) -> str:
+    optimizer = config.optimizer
+    lr = peak_lr(optimizer, config.batch_size)
+    derived = ""
+    if optimizer.lr_batch is not None:
+        derived = f" = {optimizer.lr:g} x {config.batch_size} / {optimizer.lr_batch}"
+    return (
+        f"{optimizer.name}, peak learning rate {lr:g}{derived}, {config.schedule.kind.name} "
+        f"after {config.schedule.warmup} of warm-up"
+    )
+
+
+def _program() -> str:
+    """Return how this program is called from here."""
+    program = Path(sys.executable).parent / "vitx"
+    if (found := shutil.which("vitx")) and Path(found).resolve() == program.resolve():
+        return "vitx"
+    return os.path.relpath(program) if program.exists() else "python -m vitx"
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))

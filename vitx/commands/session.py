@@ -1,0 +1,138 @@
+"""One session of training in an open run directory: begin or go on, train, report."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from vitx.assemble import Assembly, assemble
+from vitx.checkpoint.store import Snapshot, load_newest, path_of, sweep
+from vitx.commands.hydra_app import Job
+from vitx.commands.opening import Opened
+from vitx.commands.record import environment, peak_memory_bytes, recorded, why_not_exact
+from vitx.commands.report_lines import closing_lines, opening_lines
+from vitx.config.resolve import to_plain
+from vitx.config.schema import WandbMode
+from vitx.data.loader import worker_errors
+from vitx.errors import Interrupted, Preempted, StorageError
+from vitx.loggers.base import Logger
+from vitx.loggers.console import Console
+from vitx.loggers.jsonl import JsonlLogger
+from vitx.runs import write_json
+from vitx.runtime.signals import StopRequest
+
+
+def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
+    """Train from the newest checkpoint, or from nothing, to the end or to a stop."""
+    run, config = opened.run, opened.config
+    console = Console(run.log)
+    sweep(run.checkpoints)
+    snapshot = load_newest(run.checkpoints, say=console.say)
+    with recorded(run, verb="train", argv=job.overrides, seed=config.seed) as record:
+        loggers = _open_loggers(opened, job, record, console, snapshot)
+        with _finishing(loggers) as summary:
+            assembly = assemble(
+                config,
+                run,
+                stop=stop,
+                console=console,
+                loggers=loggers,
+                start_step=snapshot.step if snapshot else 0,
+            )
+            _note_exactness(assembly, record, compile_=config.runtime.compile, resumed=snapshot)
+            if snapshot is not None:
+                _check_data(assembly, record)
+                assembly.trainer.restore(snapshot)
+            record["data"] = assembly.splits.fingerprint
+            for line in opening_lines(opened, assembly, snapshot):
+                console.say(line)
+            with worker_errors(), closing(assembly.trainer):
+                assembly.trainer.fit()
+            result = _result(assembly, opened)
+            summary |= result
+            write_json(run.result, result)
+    for line in closing_lines(opened, result, in_sweep=job.sweep_dir is not None):
+        console.say(line)
+
+
+def _open_loggers(
+    opened: Opened, job: Job, record: dict[str, Any], console: Console, snapshot: Snapshot | None
+) -> list[Logger]:
+    row_step = snapshot.state["callbacks"]["metrics"]["row_step"] if snapshot else -1
+    loggers: list[Logger] = [JsonlLogger(opened.run.metrics, keep_to_step=row_step)]
+    wandb = opened.config.logger.wandb
+    if wandb.mode is not WandbMode.off:
+        from vitx.loggers.wandb import start_wandb
+
+        record["wandb_id"] = record["wandb_id"] or secrets.token_hex(4)
+        mirror, line = start_wandb(
+            wandb,
+            run_dir=opened.run.path,
+            run_name=opened.run.path.name,
+            group=wandb.group or (job.sweep_dir.name if job.sweep_dir else None),
+            plain_config=to_plain(opened.config),
+            wandb_id=record["wandb_id"],
+            resumed=snapshot is not None,
+        )
+        console.say(line)
+        loggers += [mirror] if mirror is not None else []
+    return loggers
+
+
+class _finishing:  # noqa: N801 (reads as a statement)
+    """Ends the loggers with the status that the body ended with."""
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self._loggers = loggers
+        self._summary: dict[str, Any] = {}
+
+    def __enter__(self) -> dict[str, Any]:
+        return self._summary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        stopped = kind is not None and issubclass(kind, (Interrupted, Preempted))
+        status = "finished" if kind is None else "preempted" if stopped else "failed"
+        for logger in self._loggers:
+            logger.finish(status, self._summary)
+
+
+def _note_exactness(
+    assembly: Assembly, record: dict[str, Any], *, compile_: bool, resumed: Snapshot | None
+) -> None:
+    here = environment(assembly.machine)
+    if resumed is not None:
+        why = why_not_exact(record["environment"], here, compile_=compile_)
+        seen = record["exact"]["why"]
+        reasons = [*seen, *(each for each in why if each not in seen)]
+        record["exact"] = {"resume": not reasons, "why": reasons}
+    record["environment"] = here
+
+
+def _check_data(assembly: Assembly, record: dict[str, Any]) -> None:
+    before, now = record["data"], assembly.splits.fingerprint
+    if before is not None and before != now:
+        raise StorageError(
+            f"the dataset is not the one this run was trained on (fingerprint {before}, now "
+            f"{now}); restore it, or begin a new run"
+        )
+
+
+def _result(assembly: Assembly, opened: Opened) -> dict[str, Any]:
+    trainer, evaluation = assembly.trainer, assembly.evaluation
+    seconds = trainer.state.seconds
+    return {
+        **evaluation.deciding.as_dict(),
+        "weights": "ema" if "ema" in evaluation.latest else "model",
+        "step": trainer.state.step,
+        "epoch": trainer.epoch,
+        "best": {"top1": evaluation.best_top1, "step": evaluation.best_step},
+        **{kind: result.as_dict() for kind, result in evaluation.latest.items()},
+        "train_skipped": len(trainer.state.bad_rows),
+        "images_per_second": trainer.state.samples / seconds if seconds else None,
+        "peak_memory_bytes": peak_memory_bytes(trainer.device),
+        "checkpoint": str(
+            path_of(opened.run.checkpoints, trainer.state.step).relative_to(opened.run.path)
+        ),
+    }

@@ -1,0 +1,48 @@
+"""`vitx train`: from a configuration to a trained model in a run directory."""
+
+from __future__ import annotations
+
+import shutil
+
+from vitx.commands.hydra_app import Job, run_verb
+from vitx.commands.opening import Opened, open_run, write_config
+from vitx.config.schema import TrainConfig
+from vitx.errors import DataError, UsageError
+from vitx.runs import read_json
+from vitx.runtime.openmp import wait_politely
+from vitx.runtime.signals import StopRequest
+
+
+def main(args: list[str]) -> int:
+    """Carry out `vitx train` with these arguments."""
+    return run_verb("train", TrainConfig, args, run)
+
+
+def run(config: TrainConfig, job: Job) -> str:
+    """Train, or go on training, one run; return how it came out."""
+    opened = open_run(config, job)
+    with opened.run.locked(), StopRequest() as stop:
+        if opened.run.result.is_file():
+            print(f"{opened.run.path} is finished, {_outcome(opened)}; nothing to do")
+            return _outcome(opened)
+        try:
+            _train(opened, job, stop)
+        except (UsageError, DataError):
+            if opened.fresh and not opened.run.has_rows():
+                # Nothing was trained: what can't be started leaves nothing behind.
+                shutil.rmtree(opened.run.path, ignore_errors=True)
+            raise
+    return _outcome(opened)
+
+
+def _outcome(opened: Opened) -> str:
+    return f"top-1 {read_json(opened.run.result)['top1']:.2f} %"
+
+
+def _train(opened: Opened, job: Job, stop: StopRequest) -> None:
+    wait_politely()
+    # torch takes seconds to import; what is wrong with the command was said before.
+    from vitx.commands.session import train_session
+
+    write_config(opened)
+    train_session(opened, job, stop)
