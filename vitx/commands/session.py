@@ -15,7 +15,6 @@ from vitx.commands.record import environment, peak_memory_bytes, recorded, why_n
 from vitx.commands.report_lines import closing_lines, opening_lines
 from vitx.config.resolve import to_plain
 from vitx.config.schema import WandbMode
-from vitx.data.loader import worker_errors
 from vitx.errors import Interrupted, Preempted, StorageError
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
@@ -48,7 +47,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
             record["data"] = assembly.splits.fingerprint
             for line in opening_lines(opened, assembly, snapshot):
                 console.say(line)
-            with worker_errors(), closing(assembly.trainer):
+            with closing(assembly.trainer):
                 assembly.trainer.fit()
             result = _result(assembly, opened)
             summary |= result

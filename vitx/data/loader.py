@@ -8,7 +8,8 @@ import multiprocessing.process
 import os
 import signal
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -21,8 +22,9 @@ from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSample
 from vitx.errors import DataError
 from vitx.records import Batch
 
-# A worker that says nothing for this long is taken for hung.
-WORKER_TIMEOUT_S = 120
+# A worker that says nothing for this long is taken for hung; whether one died is asked more often.
+WORKER_TIMEOUT_S = 120.0
+WORKER_POLL_S = 1.0
 
 
 def choose_workers(wanted: int | None, device: torch.device) -> int:
@@ -104,12 +106,13 @@ class Loading:
         **how: Any,
     ) -> None:
         self._closing = multiprocessing.RawValue("b", 0)
-        self._loader: DataLoader[Any] = DataLoader(
+        self._loader: Callable[[], DataLoader[Any]] = partial(
+            DataLoader,
             samples,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=device.type == "cuda",
-            timeout=WORKER_TIMEOUT_S if workers else 0,
+            timeout=WORKER_POLL_S if workers else 0,
             worker_init_fn=partial(_leave_signals_to_parent, self._closing) if workers else None,
             **how,
         )
@@ -117,19 +120,46 @@ class Loading:
         self._workers: set[multiprocessing.process.BaseProcess] = set()
 
     def next(self) -> RawBatch | None:
-        """Return the next batch, or None after the last; raises DataError for a dead process."""
+        """Return the next batch, or None after the last.
+
+        Raises:
+            DataError: a loader process died, or hung for `WORKER_TIMEOUT_S`.
+            RuntimeError: what went wrong in one, as it was raised there.
+        """
         if self._batches is None:
-            others = set(multiprocessing.active_children())
-            self._batches = iter(self._loader)
-            self._workers = set(multiprocessing.active_children()) - others
-            # Whoever forgets to close must not make the interpreter wait for them at its end.
-            atexit.register(self.close)
-        with worker_errors():
+            self._batches = self._start()
+        deadline = time.monotonic() + WORKER_TIMEOUT_S
+        while True:
             try:
                 return next(self._batches, None)
             except (ConnectionError, EOFError) as error:
-                # A process that died while its batch was being fetched.
-                raise RuntimeError(f"DataLoader worker gone: {error}") from error
+                # It died while its batch was being fetched.
+                raise DataError(_ended(str(error))) from error
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                if reason.startswith("DataLoader timed out"):
+                    if time.monotonic() < deadline:
+                        continue  # the iterator stands where it stood
+                    raise DataError(_ended(f"silent for {WORKER_TIMEOUT_S:.0f} s")) from error
+                if reason.startswith("DataLoader worker"):
+                    raise DataError(_ended(reason)) from error
+                raise
+
+    def _start(self) -> Iterator[RawBatch]:
+        others = set(multiprocessing.active_children())
+        handler = signal.getsignal(signal.SIGCHLD)
+        with warnings.catch_warnings():
+            # More processes than cores are the user's choice.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            batches = iter(self._loader())
+        # torch's own handler raises wherever the program happens to be when a process dies, be it
+        # in a destructor that drops the error; here `next` finds out.
+        if signal.getsignal(signal.SIGCHLD) is not handler:
+            signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+        self._workers = set(multiprocessing.active_children()) - others
+        # Whoever forgets to close must not make the interpreter wait for them at its end.
+        atexit.register(self.close)
+        return batches
 
     def close(self) -> None:
         """End the processes, those that hang too."""
@@ -152,26 +182,8 @@ class Loading:
         self.close()
 
 
-class worker_errors:  # noqa: N801 (reads as a statement)
-    """Turns what torch raises for a dead or hanging loader process into a DataError.
-
-    torch notices a death by a signal and raises wherever the program is, so this stands around
-    whole loops too.
-    """
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        if not isinstance(error, RuntimeError):
-            return
-        reason = str(error).partition("\n")[0]
-        if reason.startswith(("DataLoader worker", "DataLoader timed out")):
-            raise DataError(
-                f"a loader process ended or hung: {reason}; out of memory? try dataset.workers=0"
-            ) from error
+def _ended(reason: str) -> str:
+    return f"a loader process ended or hung: {reason}; out of memory? try dataset.workers=0"
 
 
 def _leave_signals_to_parent(closing: Any, _worker: int) -> None:
