@@ -296,6 +296,20 @@ def test_a_write_that_fails_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()} == before
 
 
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_step_saved_again_replaces_what_was_saved(
+    in_one_step: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_one_step:
+        monkeypatch.setattr("vitx.checkpoint.store._exchange", lambda *_: False)
+    for value in (1.0, 2.0):
+        commit(tmp_path, snapshot(3, value=value))
+
+    assert steps_in(tmp_path) == [3]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+    assert same(load(path_of(tmp_path, 3)), snapshot(3, value=2.0))
+
+
 def test_weights_are_found_in_a_run_a_checkpoint_and_a_file(tmp_path: Path) -> None:
     for step in (3, 6):
         commit(tmp_path / "checkpoints", snapshot(step))

@@ -95,6 +95,21 @@ def test_an_optimizer_goes_on_as_if_nothing_had_happened(name: str) -> None:
         assert value.equal(straight.state_dict()[key]), key
 
 
+@pytest.mark.filterwarnings("ignore:.*opt_einsum:UserWarning")
+def test_what_an_optimizer_keeps_besides_goes_with_it() -> None:
+    """PSGD's generator is in its state, beside parameters and groups."""
+    model = a_model()
+    optimizer = an_optimizer("kron", model)
+    optimizer.rng.random()
+    tree = through_a_file(optimizer_tree(optimizer, model))
+    expected = optimizer.rng.random()
+
+    other = an_optimizer("kron", model)
+    load_optimizer_tree(other, model, tree)
+
+    assert other.rng.random() == expected
+
+
 def test_the_tree_names_parameters() -> None:
     model = a_model()
     optimizer = an_optimizer("adamw", model)

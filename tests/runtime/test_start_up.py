@@ -14,18 +14,7 @@ VITX = Path(sys.executable).with_name("vitx")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGTERM,
-        pytest.param(
-            signal.SIGINT,
-            marks=pytest.mark.xfail(
-                strict=False, reason="inside OmegaConf an interrupt may come out as another error"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("after_s", [0.1, 0.5, 1, 2, 3, 5])
 def test_a_start_that_is_stopped_can_be_repeated(
     number: int, after_s: float, pictures: Path, tmp_path: Path

@@ -79,7 +79,6 @@ def test_resume_in_channels_last(optimizer: str, pictures: Path, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*opt_einsum:UserWarning", "ignore::DeprecationWarning")
-@pytest.mark.xfail(reason="its own generator is neither saved nor a function of the step")
 def test_resume_of_an_optimizer_that_draws(pictures: Path, tmp_path: Path) -> None:
     # It draws for every parameter and acts on one draw in a hundred: first on the 227th, in step 8.
     words = ("optimizer=timm", "optimizer.name=kron", "epochs=16st")

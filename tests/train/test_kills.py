@@ -1,5 +1,6 @@
 """SIGKILL at any moment: nothing acknowledged is lost, and the end is that of a quiet run."""
 
+import contextlib
 import json
 import random
 import re
@@ -15,7 +16,7 @@ from tests.train.programs import Program, Programs, until
 from tests.train.tiny import EVERYTHING, TINY, total, train
 from vitx.errors import Preempted
 
-SYSCALLS = ("fsync", "rename", "mkdir", "unlink", "unlinkat")
+SYSCALLS = ("fsync", "rename", "renameat2", "mkdir", "unlink", "unlinkat")
 
 
 def committed(run_dir: Path) -> int:
@@ -44,7 +45,7 @@ def test_at_random_moments(kills: int, pictures: Path, vitx: Programs, tmp_path:
         f"dataset.path={pictures}",
         "dataset.workers=1",
         "checkpoint.every=2st",
-        f"epochs={max(2, kills // 5)}ep",
+        "epochs=8ep",
     )
     run_dir = tmp_path / "run"
     train(*words, f"run_dir={tmp_path / 'whole'}")
@@ -56,7 +57,8 @@ def test_at_random_moments(kills: int, pictures: Path, vitx: Programs, tmp_path:
             break
         until(lambda p=program: "length" in p.text or not p.running(), what="the start")
         time.sleep(draw.uniform(0, 0.4))
-        program.signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have finished
+            program.signal(signal.SIGKILL)
         killed += 1
         if program.wait() == 0:
             break  # finished before it was killed
@@ -99,25 +101,14 @@ def strace() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("strace")
-@pytest.mark.parametrize(
-    "acknowledged",
-    [
-        0,
-        pytest.param(
-            2,
-            marks=pytest.mark.xfail(
-                reason="a checkpoint that is saved again is away between two renames"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("acknowledged", [0, 2])
 def test_at_every_system_call_that_changes_the_disk(
     acknowledged: int, pictures: Path, vitx: Programs, tmp_path: Path
 ) -> None:
     words = (*TINY, *EVERYTHING, f"dataset.path={pictures}", "checkpoint.every=1st", "epochs=4st")
     words = (*words, "evaluation.every=2st")
     begun, whole, log = tmp_path / "begun", tmp_path / "whole", tmp_path / "log"
-    if acknowledged:  # what it left undone at that step makes it save the step once more
+    if acknowledged:  # it left something undone at that step
         with pytest.raises(Preempted):
             train(*words, f"run_dir={begun}", f"stop_at={acknowledged}st")
         shutil.copytree(begun, whole)

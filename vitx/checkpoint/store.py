@@ -6,6 +6,7 @@ what an interrupted write leaves is swept away by the next start.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
@@ -33,6 +34,7 @@ from vitx.runs import storage_errors
 
 _NAME = re.compile(r"step-(\d{8})")
 _TEMPORARY = ".tmp-"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' fcntl.h and fs.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +81,7 @@ def commit(folder: Path, snapshot: Snapshot) -> Path:
             for path in temporary.iterdir():
                 _fsync(path)
             _fsync(temporary)
-            if final.exists():
-                _discard(final)
-            temporary.rename(final)
+            _put(temporary, final)
             _fsync(folder)
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -90,6 +90,27 @@ def commit(folder: Path, snapshot: Snapshot) -> Path:
                 raise StorageError(f"{final} can't be written: {error}") from error
             raise
     return final
+
+
+def _put(temporary: Path, final: Path) -> None:
+    """Give a written folder its name; one that has it already is replaced."""
+    if not final.exists():
+        temporary.rename(final)
+    elif _exchange(temporary, final):
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:  # for a moment there is none; older ones remain
+        _discard(final)
+        temporary.rename(final)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two paths swap their names in one step; False where the system has no such call."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = [os.fsencode(first), os.fsencode(second)]
+    done: int = renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)
+    return done == 0
 
 
 def steps_in(folder: Path) -> list[int]:

@@ -56,7 +56,10 @@ def join(tensors: dict[str, Tensor], skeleton: Any) -> Any:
 
 
 def optimizer_tree(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Return an optimizer's state by parameter name, and what its groups hold as data."""
+    """Return an optimizer's state by parameter name, what its groups hold as data, and the rest.
+
+    The rest is what some optimizers keep besides, such as the generator that PSGD draws from.
+    """
     names = _names_in_order(optimizer, model)
     state = optimizer.state_dict()
     groups = [
@@ -64,7 +67,8 @@ def optimizer_tree(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[s
         for group in state["param_groups"]
     ]
     by_name = {names[index]: values for index, values in state["state"].items()}
-    return {"state": by_name, "groups": groups}
+    rest = {key: value for key, value in state.items() if key not in ("state", "param_groups")}
+    return {"state": by_name, "groups": groups, "rest": rest}
 
 
 def load_optimizer_tree(
@@ -85,7 +89,8 @@ def load_optimizer_tree(
         numbers[name]: {key: _laid_out(value, parameters[name]) for key, value in values.items()}
         for name, values in tree["state"].items()
     }
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    rest = {key: _tuples(value) for key, value in tree["rest"].items()}
+    optimizer.load_state_dict({**rest, "state": state, "param_groups": groups})
 
 
 def _names_in_order(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
@@ -98,6 +103,11 @@ def _laid_out(value: Any, parameter: Tensor) -> Any:
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return value
+
+
+def _tuples(value: Any) -> Any:
+    # A generator's state is made of tuples, and has to be again.
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
 
 
 def _is_kept(value: Any) -> bool:
