@@ -30,7 +30,7 @@ from vitx.loggers.console import Console, ProgressLogger
 from vitx.models.build import Fit, build_model, normalisation
 from vitx.models.weights import load_weights
 from vitx.objectives.classification import build_objective
-from vitx.optim.build import build_optimizer, peak_lr
+from vitx.optim.build import build_optimizer
 from vitx.optim.ema import build_ema
 from vitx.optim.groups import build_groups
 from vitx.optim.schedule import Schedule
@@ -93,7 +93,7 @@ def assemble(
     optimizer = build_optimizer(
         build_groups(model, config.optimizer),
         config.optimizer,
-        lr=peak_lr(config.optimizer, config.batch_size),
+        lr=config.optimizer.peak_lr(config.batch_size),
     )
     display = ProgressLogger(console, plan, start_step=start_step)
     loggers.append(display)

@@ -50,7 +50,7 @@ WRONG = {
     "optimizer.layer_decay": [0.0, -0.5, 1.01, NAN],
     "optimizer.clip_norm": [0.0, -1.0],
     "schedule.warmup_lr": [-1e-9, NAN],
-    "schedule.min_lr": [-1e-9, NAN],
+    "schedule.min_lr": [-1e-9, NAN, 0.1],
     "ema.decay": [-0.1, 1.0, NAN],
     "seed": [-1],
     "checkpoint.keep": [1, 0],
@@ -81,6 +81,7 @@ WRONG = {
     "augmentation.ratio": [[1.0], [2.0, 1.0], [0.0, 1.0], [NAN, 1.0]],
     "augmentation.interpolation": ["nearest", "Bicubic", ""],
     "augmentation.erase_mode": ["noise"],
+    "augmentation.auto_augment": ["rand-m9-mX", "rand-", "rand-9", "augmix-m3-wide"],
     "augmentation.mix_mode": ["half"],
 }
 RIGHT = {
@@ -107,6 +108,7 @@ RIGHT = {
     "augmentation.eval_crop_ratio": [0.001, 1.0],
     "augmentation.scale": [[1.0, 1.0], [0.08, 1.0]],
     "augmentation.interpolation": ["bicubic", "bilinear", "random"],
+    "augmentation.auto_augment": [None, "3a", "rand-m9-mstd0.5-inc1", "augmix-m3-w3", "v0-mstd1"],
     "augmentation.erase_mode": ["const", "rand", "pixel"],
     "augmentation.mix_mode": ["batch", "pair", "elem"],
 }

@@ -172,11 +172,17 @@ def test_first_frame_of_an_animation(kind):
     assert np.array_equal(pixels(data), np.broadcast_to([255, 0, 0], (8, 8, 3)))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 100), (500, 5)])
 @pytest.mark.parametrize("kind", MINIMAL)
 def test_extreme_shapes(kind, size):
     data = encode(Image.new("RGB", size, "white"), kind)
     assert decode(data, channels=3, max_pixels=LIMIT).size == size
+
+
+@pytest.mark.parametrize("size", [(1, 101), (20_000, 10)])
+def test_a_strip_is_refused_since_resizing_would_blow_it_up(size):
+    with pytest.raises(BadImageError, match=f"{size[0]} x {size[1]} pixels, a side over 100 times"):
+        decode(encode(Image.new("L", size)), channels=1, max_pixels=10**9)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM", "ICO", "PCX", "TGA", "SGI", "DDS", "EPS"])

@@ -156,6 +156,7 @@ def test_patch_unit_counts_the_stem() -> None:
         (ModelConfig(name="hf-hub:timm/resnet18"), ["no such model"]),
         (ModelConfig(name="vit_tiny_patch16_224", args={"dpeth": 2}), ["model.args", "'dpeth'"]),
         (ModelConfig(name="resnet18", patch_px=4), ["model.patch_px", "'patch_size'"]),
+        (ModelConfig(name="xcit_nano_12_p16_224", patch_px=4), ["patch size has to be in [8, 16]"]),
         (ModelConfig(name="vgg11", drop_path=0.1), ["model.drop_path", "'drop_path_rate'"]),
         (
             ModelConfig(name="vit_tiny_patch16_224", args={"embed_dim": 100}),

@@ -5,7 +5,7 @@ import torch
 
 from vitx.config.schema import OptimizerConfig
 from vitx.errors import UsageError
-from vitx.optim.build import build_optimizer, peak_lr
+from vitx.optim.build import build_optimizer
 from vitx.optim.groups import build_groups
 
 
@@ -23,9 +23,9 @@ def linear() -> torch.nn.Linear:
 
 
 def test_the_rate_grows_linearly_with_the_batch() -> None:
-    assert peak_lr(OptimizerConfig(lr=5e-4, lr_batch=512), 1024) == 1e-3  # DeiT
-    assert peak_lr(OptimizerConfig(lr=5e-4, lr_batch=512), 256) == 2.5e-4
-    assert peak_lr(OptimizerConfig(lr=4e-3), 2048) == 4e-3  # DeiT III: --unscale-lr
+    assert OptimizerConfig(lr=5e-4, lr_batch=512).peak_lr(1024) == 1e-3  # DeiT
+    assert OptimizerConfig(lr=5e-4, lr_batch=512).peak_lr(256) == 2.5e-4
+    assert OptimizerConfig(lr=4e-3).peak_lr(2048) == 4e-3  # DeiT III: --unscale-lr
 
 
 def test_adamw_makes_the_steps_of_its_paper() -> None:
@@ -92,6 +92,7 @@ def test_other_names_make_a_step(name: str) -> None:
     ("config", "words"),
     [
         ({"name": "adamww"}, ["no such optimizer", "'adamw'"]),
+        ({"name": "adahessian"}, ["second derivatives"]),
         ({"name": "zzz"}, ["no such optimizer", "timm.optim.list_optimizers()"]),
         ({"betas": [1.5, 0.9]}, ["beta", "1.5"]),
         ({"eps": -1.0}, ["epsilon", "-1.0"]),

@@ -7,7 +7,6 @@ import torch
 
 from vitx.config.schema import OptimizerConfig, Per, ScheduleConfig, ScheduleKind
 from vitx.errors import UsageError
-from vitx.optim.build import peak_lr
 from vitx.optim.schedule import Schedule
 from vitx.records import Plan
 
@@ -76,7 +75,7 @@ def test_five_numbers_worked_out_on_paper() -> None:
 
 def test_deit_s_over_300_epochs() -> None:
     """DeiT: 5e-4 at 512 with 1024 in a batch, 5 epochs from 1e-6 inside the 300, down to 1e-5."""
-    lr = peak_lr(OptimizerConfig(lr=5e-4, lr_batch=512), 1024)
+    lr = OptimizerConfig(lr=5e-4, lr_batch=512).peak_lr(1024)
     assert lr == 1e-3
     rates = curve(steps=300 * 3, per_epoch=3, lr=lr, warmup="5ep", per=Per.epoch)
     assert rates[0] == 1e-6

@@ -16,7 +16,6 @@ from vitx.checkpoint.store import Snapshot
 from vitx.commands.opening import Opened
 from vitx.config.schema import TrainConfig
 from vitx.models.build import count_parameters
-from vitx.optim.build import peak_lr
 from vitx.optim.groups import summarise
 
 
@@ -76,7 +75,7 @@ def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> 
     program = _program()
     yield "next:"
     yield f"  {program} eval run={_quoted(run)}"
-    yield f"  {program} train model=vit_ti8"
+    yield f"  {program} train model=xcit_s12"
     yield f"  {program} train -m model=xcit_n12,vit_ti8 seed=0,1"
 
 
@@ -107,7 +106,7 @@ def _batch(config: TrainConfig, assembly: Assembly) -> str:
 
 def _optimizer(config: TrainConfig, assembly: Assembly) -> str:
     optimizer = config.optimizer
-    lr = peak_lr(optimizer, config.batch_size)
+    lr = optimizer.peak_lr(config.batch_size)
     derived = ""
     if optimizer.lr_batch is not None:
         derived = f" = {optimizer.lr:g} x {config.batch_size} / {optimizer.lr_batch}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 from vitx.config.duration import Duration
@@ -10,11 +11,14 @@ from vitx.config.schema import (
     AugmentationConfig,
     DatasetConfig,
     DatasetKind,
+    ScheduleKind,
     TrainConfig,
 )
 from vitx.errors import UsageError
 
 INTERPOLATIONS = ("bicubic", "bilinear", "random")
+# timm passes over a part without a number in silence.
+_POLICY_PART = re.compile(r"[a-z]+\d+(\.\d+)?|t.+")
 
 
 def problems_of(config: TrainConfig) -> list[str]:
@@ -92,6 +96,7 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
     yield from _at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
     yield from _at_least("schedule.warmup_lr", schedule.warmup_lr, 0)
     yield from _at_least("schedule.min_lr", schedule.min_lr, 0)
+    yield from _falling(config)
     yield from _at_least("seed", config.seed, 0)
     yield from _at_least("checkpoint.keep", config.checkpoint.keep, 2)
     wandb = config.logger.wandb
@@ -112,6 +117,17 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
         yield f"optimizer.clip_norm={optimizer.clip_norm}: expected more than 0, or null for none"
     if config.ema.decay is not None:
         yield from _within("ema.decay", config.ema.decay, 0, 1, below=True)
+
+
+def _falling(config: TrainConfig) -> Iterator[str]:
+    optimizer, schedule = config.optimizer, config.schedule
+    falls = schedule.kind in (ScheduleKind.cosine, ScheduleKind.linear)
+    peak = 0.0 if optimizer.lr_batch == 0 else optimizer.peak_lr(config.batch_size)
+    if falls and schedule.min_lr > peak > 0:
+        yield (
+            f"schedule.min_lr={schedule.min_lr:g} is above the peak learning rate, {peak:g}; "
+            f"set schedule.min_lr={peak / 100:g}"
+        )
 
 
 def _dataset(dataset: DatasetConfig) -> Iterator[str]:
@@ -159,6 +175,12 @@ def _augmentation(augmentation: AugmentationConfig) -> Iterator[str]:
         pair = getattr(augmentation, name)
         if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
             yield f"augmentation.{name}={pair}: expected [smallest,largest], both above 0"
+    for part in (augmentation.auto_augment or "").split("-")[1:]:
+        if not _POLICY_PART.fullmatch(part):
+            yield (
+                f"augmentation.auto_augment={augmentation.auto_augment}: '{part}' is no letters "
+                "with a number; expected such as rand-m9-mstd0.5-inc1"
+            )
     choices = {
         "interpolation": INTERPOLATIONS,
         "erase_mode": ("const", "rand", "pixel"),

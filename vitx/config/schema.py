@@ -228,6 +228,13 @@ class OptimizerConfig:
     eps: float | None = None
     """Epsilon of those optimizers that take it; null is their default."""
 
+    def peak_lr(self, batch_size: int) -> float:
+        """Return the learning rate used: linear in the global batch where `lr_batch` is given.
+
+        Source: Goyal et al., arXiv 1706.02677; DeiT uses 5e-4 at 512.
+        """
+        return self.lr if self.lr_batch is None else self.lr * batch_size / self.lr_batch
+
 
 @dataclass(kw_only=True)
 class ScheduleConfig:

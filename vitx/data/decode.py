@@ -14,6 +14,9 @@ from PIL import Image, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """The decoders that are enabled; every other format of Pillow stays shut."""
 
+MAX_ASPECT = 100
+"""Most times a side may be as long as the other; resizing to the shorter one costs that much."""
+
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _REASON_LENGTH = 160
 
@@ -29,7 +32,8 @@ def decode(data: bytes, *, channels: int, max_pixels: int) -> Image.Image:
 
     - Only JPEG, PNG, WebP and BMP are read; of several frames, the first.
     - The header is read first: more than `max_pixels` pixels (or than Pillow's own limit,
-      twice `PIL.Image.MAX_IMAGE_PIXELS`) are refused before one of them is decoded.
+      twice `PIL.Image.MAX_IMAGE_PIXELS`), or a side over `MAX_ASPECT` times as long as the other,
+      are refused before one of them is decoded.
     - Orientation in EXIF and colour profiles are not applied, as in timm and torchvision.
     - Transparency, as a channel, in the palette or as one transparent colour, is composited
       over white.
@@ -62,6 +66,10 @@ def decode(data: bytes, *, channels: int, max_pixels: int) -> Image.Image:
         if width * height > max_pixels:
             pixels = f"{width * height} pixels ({width} x {height})"
             raise BadImageError(f"{pixels}, more than max_pixels={max_pixels}")
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise BadImageError(
+                f"{width} x {height} pixels, a side over {MAX_ASPECT} times as long as the other"
+            )
         try:
             image.load()
             plain = _to_mode(image, "L" if channels == 1 else "RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,8 @@ def build_model(config: ModelConfig, fit: Fit) -> nn.Module:
     except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UsageError(_size_problem(config, fit, error)) from error
     except (TypeError, KeyError) as error:
+        if "must derive from BaseException" in str(error):
+            raise UsageError(_size_problem(config, fit, ValueError(_raised(error)))) from error
         raise UsageError(
             f"model.name={config.name} does not take one of model.args, model.patch_px, "
             f"model.drop_path: {error}"
@@ -175,6 +178,12 @@ def _size_problem(config: ModelConfig, fit: Fit, error: Exception) -> str:
         f"model.name={config.name} does not take pictures of {fit.image_px} px ({reason}); "
         f"set {named}"
     )
+
+
+def _raised(error: Exception) -> str:
+    """Return the reason in a `raise("reason")`, which is no exception: timm's XCiT has some."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return line.removeprefix("raise").strip("()'\" ") or "timm refuses it"
 
 
 def _sizes_that_fit(config: ModelConfig, fit: Fit) -> list[int]:

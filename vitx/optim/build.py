@@ -12,16 +12,6 @@ from vitx.errors import UsageError, near_matches
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 
-def peak_lr(config: OptimizerConfig, batch_size: int) -> float:
-    """Return the learning rate used: linear in the global batch where `lr_batch` is given.
-
-    Source: Goyal et al., arXiv 1706.02677; DeiT uses 5e-4 at 512.
-    """
-    if config.lr_batch is None:
-        return config.lr
-    return config.lr * batch_size / config.lr_batch
-
-
 def build_optimizer(
     groups: list[dict[str, Any]], config: OptimizerConfig, *, lr: float
 ) -> torch.optim.Optimizer:
@@ -36,13 +26,23 @@ def build_optimizer(
         UsageError: timm has no such optimizer, or it does not take a hyperparameter.
     """
     declare_missing_ops()
-    from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
+    from timm.optim import (
+        create_optimizer_v2,
+        get_optimizer_class,
+        get_optimizer_info,
+        list_optimizers,
+    )
 
     known = [str(name) for name in list_optimizers()]
     if config.name not in known:
         raise UsageError(
             f"optimizer.name={config.name}: timm has no such optimizer"
             f"{near_matches(config.name, known) or '; timm.optim.list_optimizers() lists them'}"
+        )
+    if get_optimizer_info(config.name).second_order:
+        raise UsageError(
+            f"optimizer.name={config.name} needs second derivatives of the loss, which training "
+            "does not compute; choose another"
         )
     try:
         takes = inspect.signature(get_optimizer_class(config.name, bind_defaults=False)).parameters
