@@ -121,6 +121,11 @@ def test_a_usage_error_is_one_line_and_code_2(words: list[str], line: str, tmp_p
             ]
         ),
         ("raise KeyboardInterrupt", 130, "vitx train: interrupted\n"),
+        (
+            "\n    try: raise KeyboardInterrupt\n    except BaseException: [][0]",
+            130,
+            "vitx train: interrupted\n",
+        ),
         ("open('/dev/full', 'w').write('x' * 99999)", 4, "vitx train: No space left on device"),
         ("import os; raise PermissionError(13, 'Permission denied', '/x')", 4, "vitx train: /x: P"),
         ("raise MemoryError", 4, "vitx train: out of memory; type a smaller "),

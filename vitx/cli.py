@@ -43,12 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(words)
         sys.stdout.flush()
     except Exception as error:
+        if _came_of_interrupt(error):
+            return _report(Interrupted("interrupted"), words)
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return _leave_closed_pipe()
         return _report(error, words)
     except KeyboardInterrupt:
         return _report(Interrupted("interrupted"), words)
     return code
+
+
+def _came_of_interrupt(error: BaseException) -> bool:
+    """Say whether a library turned a Ctrl-C into an error of its own."""
+    before = error.__context__
+    while before is not None and not isinstance(before, KeyboardInterrupt):
+        before = before.__context__
+    return before is not None
 
 
 def _dispatch(words: list[str]) -> int:
