@@ -23,6 +23,7 @@ from vitx.config.words import split
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 COMPOSED = ("train", "eval")
+TINY_BLOCKS = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,8 @@ def small_data(command: Command, folder: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_commands_run(tmp_path: Path) -> None:
-    """In order, in one folder, with a tiny model for two epochs and pictures made here."""
+    """In order, in one folder, ten steps of a tiny model, with pictures made here."""
+    tiny = [f"model.args.{name}={size}" for name, size in TINY_BLOCKS.items()]
     replaced = ("dataset.path=", "epochs=", "batch_size=", "stop_at=")
     for command in OURS:
         if command.verb not in COMPOSED or command.only_shows or command.complaint:
@@ -218,7 +220,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
         args = [word for word in command.args if not word.startswith(replaced)]
         stopped = any(word.startswith("stop_at=") for word in command.args)
         if command.verb == "train" and not any(word.startswith("resume=") for word in args):
-            args += ["debug=fast", *small_data(command, tmp_path)]
+            args += ["debug=fast", *tiny, *small_data(command, tmp_path)]
             args += ["stop_at=3st"] if stopped else []
         newest = sorted(tmp_path.glob("runs/*/config.yaml"), key=lambda p: p.stat().st_mtime)
         for number, word in enumerate(args):
