@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -22,7 +23,7 @@ train: $(STAMP)  ## train the default experiment: make train ARGS='model=xcit_s1
 	$(BIN)/vitx train $(ARGS)
 
 test: $(STAMP)  ## the tests of two minutes
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)  ## the tests of ten minutes: kills, world sizes, sweeps
 	$(BIN)/python -m pytest -m slow $(ARGS)
