@@ -36,12 +36,16 @@ from vitx.optim.groups import build_groups
 from vitx.optim.schedule import Schedule
 from vitx.records import Plan
 from vitx.runs import RunDir
+from vitx.runtime.allocator import keep_freed_memory
 from vitx.runtime.device import choose_device, choose_precision
 from vitx.runtime.seeds import derive, set_random_state
 from vitx.runtime.signals import StopRequest
 from vitx.train.events import Every
 from vitx.train.state import TrainState
 from vitx.train.trainer import Trainer
+
+_THREADS = torch.get_num_threads()  # of this process, before a job of a sweep changes it
+_MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,9 @@ def assemble(
     display = ProgressLogger(console, plan, start_step=start_step)
     loggers.append(display)
     evaluator = make_evaluator(config, splits.val, machine)
-    evaluation = Evaluation(evaluator, _every(config, "evaluation", plan))
+    evaluation = Evaluation(
+        evaluator, Every(config.evaluation.every, plan, setting="evaluation.every")
+    )
     trainer = Trainer(
         model=model,
         forward=_compiled(model) if config.runtime.compile else model,
@@ -119,11 +125,11 @@ def assemble(
             Guard(),
             ShowProgress(display),
             evaluation,
-            Metrics(loggers, _every(config, "logger", plan), evaluation),
+            Metrics(loggers, Every(config.logger.every, plan, setting="logger.every"), evaluation),
             *_stop_at(config, plan, stop),
             Checkpointing(
                 run.checkpoints,
-                _every(config, "checkpoint", plan),
+                Every(config.checkpoint.every, plan, setting="checkpoint.every"),
                 keep=config.checkpoint.keep,
                 evaluation=evaluation,
                 loggers=loggers,
@@ -141,9 +147,10 @@ def assemble(
 
 def settle_machine(config: TrainConfig) -> Machine:
     """Settle device, precision, loader processes and threads."""
-    if config.runtime.threads is not None:
-        torch.set_num_threads(config.runtime.threads)
+    torch.set_num_threads(config.runtime.threads or _THREADS)
     device = choose_device(config.runtime.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     return Machine(
         device=device,
         precision=choose_precision(config.precision, device),
@@ -173,7 +180,7 @@ def make_plan(config: TrainConfig, *, samples: int) -> Plan:
         steps_per_epoch=steps_per_epoch,
         total_steps=max(1, total),
         batch_size=config.batch_size,
-        micro_batch=min(config.runtime.micro_batch or config.batch_size, config.batch_size),
+        micro_batch=config.micro_batch,
     )
 
 
@@ -191,14 +198,13 @@ def make_model(config: TrainConfig, *, num_classes: int, device: torch.device) -
 
 def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine) -> Evaluator:
     """Build what scores a model of this run, during training and afterwards alike."""
-    micro_batch = min(config.runtime.micro_batch or config.batch_size, config.batch_size)
     samples = EvalSamples(
         _decoder(config.dataset, images),
         build_eval_transform(config.augmentation, picture_format(config)),
     )
     return Evaluator(
         samples,
-        batch_size=config.evaluation.batch_size or 2 * micro_batch,
+        batch_size=config.evaluation.batch_size or min(2 * config.micro_batch, _MOST_EVALUATED),
         workers=machine.workers,
         device=machine.device,
         precision=machine.precision,
@@ -255,10 +261,6 @@ def _bad_images(config: DatasetConfig, images: LabelledImages) -> BadImagePolicy
         skip=config.bad_image is BadImage["skip"],
         limit=max(1, int(config.bad_image_limit * len(images))),
     )
-
-
-def _every(config: TrainConfig, part: str, plan: Plan) -> Every:
-    return Every(getattr(config, part).every, plan, setting=f"{part}.every")
 
 
 def _stop_at(config: TrainConfig, plan: Plan, stop: StopRequest) -> list[StopAt]:

@@ -6,7 +6,6 @@ it needs when it runs.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import select
@@ -15,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 
 from vitx import __version__
-from vitx.errors import Interrupted, StorageError, UsageError, VitxError, near_matches
+from vitx.errors import Interrupted, UsageError, VitxError, as_storage_error, near_matches
 
 VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
@@ -24,7 +23,6 @@ VERBS = {
 }
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -174,12 +172,7 @@ def _as_vitx_error(error: Exception, verb: str, args: list[str]) -> VitxError | 
         from vitx.config.hints import explain
 
         return UsageError(explain(error, verb, args))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return StorageError("out of memory; type a smaller runtime.micro_batch or batch_size")
-    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
-        where = f"{error.filename}: " if error.filename else ""
-        return StorageError(f"{where}{error.strerror}; free space or choose another directory")
-    return None
+    return as_storage_error(error)
 
 
 def _reader_is_gone() -> bool:

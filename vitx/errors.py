@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -54,10 +55,27 @@ class Preempted(VitxError):
     exit_code = 75
 
 
+class Paused(Preempted):
+    """Stopped where the configuration says; everything is saved and the run can go on."""
+
+
 class Interrupted(VitxError):
     """Stopped by the user; everything is saved and the run can go on."""
 
     exit_code = 130
+
+
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
+def as_storage_error(error: BaseException) -> StorageError | None:
+    """Return the end that a lack of memory, space or permission stands for; None for others."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return StorageError("out of memory; type a smaller runtime.micro_batch or batch_size")
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+        where = f"{error.filename}: " if error.filename else ""
+        return StorageError(f"{where}{error.strerror}; free space or choose another directory")
+    return None
 
 
 def near_matches(word: str, known: Iterable[str]) -> str:

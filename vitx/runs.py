@@ -48,9 +48,10 @@ class RunDir:
         """Whether a run has been started here."""
         return self.config.is_file()
 
-    def has_rows(self) -> bool:
-        """Whether a training step has been recorded here."""
-        return self.metrics.is_file() and self.metrics.stat().st_size > 0
+    def is_trained(self) -> bool:
+        """Whether a training step has been recorded or saved here."""
+        rows = self.metrics.is_file() and self.metrics.stat().st_size > 0
+        return rows or self.checkpoints.exists()
 
     def make(self) -> None:
         """Make the directory and prove that it can be written.

@@ -44,6 +44,8 @@ def test_it_says_running_while_it_runs(run: RunDir) -> None:
         (Interrupted("x"), "preempted", 130),
         (DataError("x"), "failed", 3),
         (StorageError("x"), "failed", 4),
+        (MemoryError(), "failed", 4),
+        (OSError(28, "No space left on device"), "failed", 4),
         (ZeroDivisionError("x"), "failed", 1),
         (KeyboardInterrupt(), "failed", 1),
     ],

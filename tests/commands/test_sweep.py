@@ -50,6 +50,22 @@ def test_a_failing_job_costs_nobody_else(
     assert "Traceback" not in said
 
 
+def test_each_job_stops_where_it_is_told_to(
+    words: tuple[str, ...], vitx: Programs, tmp_path: Path
+) -> None:
+    said = vitx.done(*words, "seed=0,1", "stop_at=2st", code=75)
+
+    found = jobs(tmp_path)
+    assert list(found) == ["0-seed=0", "1-seed=1"]
+    assert {read(path / "run.json")["status"] for path in found.values()} == {"preempted"}
+    assert "1  seed=1  stopped by stop_at=2st after step 2 of 12" in said
+    assert "failed" not in said
+
+
+def test_a_name_for_all_jobs_is_refused(words: tuple[str, ...], vitx: Programs) -> None:
+    assert "leave name out" in vitx.done(*words, "seed=0,1", "name=x", code=7)
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow)],
@@ -68,6 +84,7 @@ def test_a_stop_is_for_all_jobs(
         program.signal(number)
     assert program.wait() == code, program.text
 
+    assert "1  seed=1  not begun" in program.text
     found = jobs(tmp_path)
     assert list(found) == ["0-seed=0"]
     assert read(found["0-seed=0"] / "run.json")["status"] == "preempted"

@@ -60,7 +60,7 @@ def test_order_does_not_follow_the_file_system(tmp_path, folder, shades):
     backward = DatasetConfig(kind=DatasetKind.folder, path=str(tmp_path / "two"))
     first, second = load_splits(forward), load_splits(backward)
     assert shades(first.train) == shades(second.train)
-    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint() == second.fingerprint()
 
 
 def folder_faults():

@@ -42,6 +42,12 @@ def test_classes_of_integers_reach_to_the_largest():
     assert names([0, 1, 1], num_classes=3) == ("0", "1", "2")
 
 
+def test_integers_that_number_something_else_are_refused():
+    with pytest.raises(DataError, match="labels up to 1700000000 in 3 rows are no class numbers"):
+        names([1, 1_700_000_000, 2])
+    assert len(names([0, 2000], num_classes=2001)) == 2001
+
+
 def test_classes_of_text_are_sorted_by_code_point():
     assert names(["b", "a", "É", "B", "a"], pa.string()) == ("B", "a", "b", "É")
 

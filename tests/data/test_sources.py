@@ -105,7 +105,7 @@ def test_the_only_split_is_enough_to_measure_on(tmp_path, folder, table, hub):
 def test_fingerprint_follows_the_data_and_nothing_else(tmp_path, picture, table, hub):
     def print_of(name, labels=(0, 1, 0), names=("a", "b"), pictures=None):
         rows = table(list(labels), names=list(names), pictures=pictures)
-        return load_splits(hub(tmp_path / name, train=rows, val=rows)).fingerprint
+        return load_splits(hub(tmp_path / name, train=rows, val=rows)).fingerprint()
 
     first = print_of("one")
     assert first == print_of("two")
@@ -122,15 +122,15 @@ def test_fingerprint_follows_the_data_and_nothing_else(tmp_path, picture, table,
 
 def test_fingerprint_of_folders_follows_names_and_sizes(tmp_path, picture, folder):
     config = folder(tmp_path / "x", train={"a": 3, "b": 2})
-    first = load_splits(config).fingerprint
+    first = load_splits(config).fingerprint()
     os.rename(tmp_path / "x", tmp_path / "y")
     config.path = str(tmp_path / "y")
-    assert load_splits(config).fingerprint == first
+    assert load_splits(config).fingerprint() == first
     file = tmp_path / "y" / "train" / "a" / "2.png"
     file.write_bytes(picture(9, "BMP"))
-    second = load_splits(config).fingerprint
+    second = load_splits(config).fingerprint()
     file.rename(file.with_name("3.png"))
-    assert len({first, second, load_splits(config).fingerprint}) == 3
+    assert len({first, second, load_splits(config).fingerprint()}) == 3
 
 
 def test_another_process_gets_the_files_not_the_pictures(tmp_path, table, hub):

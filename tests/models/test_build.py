@@ -1,9 +1,11 @@
 """A built model is timm's own, fitted to the dataset, and what can't be built says what can."""
 
+import dataclasses
 import re
 
 import pytest
 import torch
+from torch import nn
 
 from vitx.config.schema import ModelConfig
 from vitx.errors import UsageError
@@ -141,6 +143,16 @@ def test_another_size_is_told_which_fit(
     assert [int(size) for size in re.findall(r"dataset\.image_px=(\d+)", line)] == fitting
     for size in fitting:
         on_meta(config, size)
+
+
+def test_a_rate_of_nothing_is_nothing_also_where_timm_has_another_default() -> None:
+    def rates(model: nn.Module) -> set[float]:
+        return {each.drop_prob for each in model.modules() if type(each).__name__ == "DropPath"}
+
+    swin = ModelConfig(name="swin_tiny_patch4_window7_224")
+    assert rates(on_meta(swin, 32)) == set()
+    assert max(rates(on_meta(dataclasses.replace(swin, drop_path=0.2), 32))) == pytest.approx(0.2)
+    on_meta(ModelConfig(name="vgg11"), 32)  # knows no drop path
 
 
 def test_patch_unit_counts_the_stem() -> None:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from vitx.config.schema import OptimizerConfig
+from vitx.config.resolve import resolve
+from vitx.config.schema import OptimizerConfig, TrainConfig
+from vitx.config.store import compose
 from vitx.errors import UsageError
 from vitx.optim.build import build_optimizer
 from vitx.optim.groups import build_groups
@@ -75,6 +77,12 @@ def test_lamb_scales_the_update_to_the_norm_of_the_weights() -> None:
     step = before - model.weight.detach()
     assert step.norm().item() == pytest.approx(0.01 * before.norm().item(), rel=1e-3)
     assert torch.equal(step.sign(), model.weight.grad.sign())
+
+
+def test_lamb_does_not_clip_unless_it_is_told_to() -> None:
+    optimizer = built(linear(), name="lamb")
+    assert {group["max_grad_norm"] for group in optimizer.param_groups} == {None}
+    assert resolve(compose("train", ["optimizer=lamb"]), TrainConfig).optimizer.clip_norm == 1.0
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lamb", "lion", "adan", "adafactor", "muon"])

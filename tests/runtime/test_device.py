@@ -31,7 +31,7 @@ def test_a_precision_that_is_named_is_taken(precision: Precision) -> None:
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, Precision.bf16), (False, Precision.fp16)])
 def test_auto_precision(bf16: bool, expected: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
 
     assert choose_precision(Precision.auto, CUDA) is expected
     assert choose_precision(Precision.auto, CPU) is Precision.fp32

@@ -46,7 +46,7 @@ def uninterrupted(everything: tuple[str, ...], tmp_path_factory: pytest.TempPath
 
 def picture_of(pictures: Path, step: int, micro: int) -> Path:
     """Return a training picture that is first needed in this pass of this step of epoch 0."""
-    order = [key.row for key in epoch_order(48, seed=0, epoch=0, repeats=3)]
+    order = epoch_order(48, seed=0, epoch=0).repeat(3)
     start = step * BATCH + micro * BATCH // 2
     row = next(row for row in order[start : start + BATCH // 2] if row not in order[:start])
     return pictures / "train" / CLASSES[row // 16] / f"{row % 16:02d}.png"

@@ -57,7 +57,7 @@ def a_page_of_torch(folder: Path, weights: Path) -> tuple[dict, dict, list[tuple
         order = epoch_order(48, seed=5, epoch=epoch)[8 * first : 8 * first + 8]
         losses = []
         for half in range(2):
-            chosen = [files[key.row] for key in order[4 * half : 4 * half + 4]]
+            chosen = [files[row] for row in order[4 * half : 4 * half + 4]]
             images = torch.stack([picture(file) for file, _ in chosen])
             torch.manual_seed(derive("step", 5, step, half))
             logits = model(images)

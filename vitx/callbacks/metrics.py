@@ -89,7 +89,7 @@ def _floats(values: list[Tensor | float]) -> list[float]:
         return []
     on_device = [value for value in values if isinstance(value, Tensor)]
     # One transfer for all of them.
-    known = iter(torch.stack(on_device).double().tolist() if on_device else [])
+    known = iter(torch.stack(on_device).tolist() if on_device else [])
     return [next(known) if isinstance(value, Tensor) else value for value in values]
 
 

@@ -46,15 +46,30 @@ def find_damage(folder: Path) -> str | None:
         if folder.name != f"step-{manifest['step']:08d}":
             return f"{NAME} is that of step {manifest['step']}"
         for name, expected in manifest["files"].items():
-            path = folder / Path(name).name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != expected["bytes"]:
-                return f"{name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
-            if sha256_of(path) != expected["sha256"]:
-                return f"{name} has other content than was written (sha256 differs)"
+            if problem := _problem_of(folder / Path(name).name, expected):
+                return problem
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{NAME} can't be read: {error}"
+    return None
+
+
+def find_file_damage(path: Path) -> str | None:
+    """Check one file against the manifest beside it; a file without one passes."""
+    if not path.with_name(NAME).is_file():
+        return None
+    try:
+        return _problem_of(path, read_manifest(path.parent)["files"][path.name])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{NAME} can't be read: {error}"
+
+
+def _problem_of(path: Path, expected: dict[str, Any]) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != expected["bytes"]:
+        return f"{path.name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
+    if sha256_of(path) != expected["sha256"]:
+        return f"{path.name} has other content than was written (sha256 differs)"
     return None
 
 

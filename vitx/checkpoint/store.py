@@ -24,6 +24,7 @@ from torch import Tensor
 
 from vitx.checkpoint.manifest import (
     find_damage,
+    find_file_damage,
     is_proven_finite,
     read_manifest,
     refuse_newer,
@@ -199,19 +200,25 @@ def weights_file(path: str) -> Path:
             checkpoint; the average of the weights where there is one.
 
     Raises:
-        StorageError: there is none.
+        StorageError: there is none, or it is damaged.
     """
     given = Path(path)
     if given.is_file():
-        return given
+        return _undamaged(given)
     checkpoints = steps_in(given / "checkpoints")
     folder = path_of(given / "checkpoints", checkpoints[-1]) if checkpoints else given
     for name in ("ema", "model"):
         if (file := folder / f"{name}.safetensors").is_file():
-            return file
+            return _undamaged(file)
     raise StorageError(
         f"model.weights={path}: expected a run, a checkpoint folder or a .safetensors file"
     )
+
+
+def _undamaged(file: Path) -> Path:
+    if damage := find_file_damage(file):
+        raise StorageError(f"model.weights: checkpoint {file.parent} is damaged: {damage}")
+    return file
 
 
 def prune(folder: Path, *, keep: int, also: set[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vitx.commands.hydra_app import Job, run_verb
 from vitx.config.resolve import load_yaml
 from vitx.config.schema import EvalConfig, TrainConfig
+from vitx.errors import UsageError
 from vitx.runs import RunDir, find_run
 from vitx.runtime.openmp import wait_politely
 
@@ -14,8 +15,24 @@ def main(args: list[str]) -> int:
     return run_verb("eval", EvalConfig, args, run)
 
 
-def run(config: EvalConfig, _job: Job) -> str:
-    """Score one checkpoint of one run and write eval/<suite>.json and .parquet beside it."""
+# Settings of a dataset that the run has decided.
+_DECIDED = ("train_split", "hold_out", "image_px", "channels", "mean", "std", "mirror", "workers")
+
+
+def run(config: EvalConfig, job: Job) -> str:
+    """Score one checkpoint of one run and write eval/<suite>.json and .parquet beside it.
+
+    Returns:
+        How it came out, in a few words.
+
+    Raises:
+        UsageError: a setting that evaluation does not take.
+    """
+    typed = {override.lstrip("+").partition("=")[0] for override in job.overrides}
+    for name in _DECIDED:
+        if f"dataset.{name}" in typed:
+            instead = "type workers=N" if name == "workers" else "leave it out"
+            raise UsageError(f"dataset.{name}: measured as the run was; {instead}")
     run_dir: RunDir = find_run(config.run)
     trained = load_yaml(run_dir.config, TrainConfig)
     wait_politely()

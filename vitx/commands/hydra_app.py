@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 
 from vitx.config.resolve import dump_yaml, resolve
 from vitx.config.store import HYDRA_VERSION_BASE, compose, register
-from vitx.errors import Interrupted, Preempted, SweepError, VitxError
+from vitx.config.words import Words, split
+from vitx.errors import Interrupted, Paused, Preempted, SweepError, VitxError
 from vitx.paths import conf_dir
 
 Config = TypeVar("Config")
@@ -54,26 +55,50 @@ class Jobs:
     def carry_out(self, job: Job) -> None:
         """Carry out one job; an error of it is kept, since Hydra would print it in its own way."""
         if self.stopped:
+            self.lines.append(f"{job.number:>3}  {job.label}  not begun")
             return
         try:
             outcome = self._task(job)
         except Exception as error:  # noqa: BLE001 (every one of them is raised or said later)
             self.errors.append(error)
-            outcome = f"failed: {error}"
+            stopped = isinstance(error, (Interrupted, Preempted))
+            outcome = str(error) if stopped else f"failed: {error}"
             if job.sweep_dir is not None:
-                self._say_failed(job, error)
+                self._say_ended(job, error, outcome)
+                _let_go(error)
         self.lines.append(f"{job.number:>3}  {job.label}  {outcome}")
 
     @property
     def stopped(self) -> Exception | None:
-        """The request to stop that ended a job, which is for all of them."""
+        """The request to stop that ended a job and is for all of them; `stop_at` is for each."""
         ends = (error for error in self.errors if isinstance(error, (Interrupted, Preempted)))
-        return next(ends, None)
+        return next((error for error in ends if not isinstance(error, Paused)), None)
 
-    def _say_failed(self, job: Job, error: Exception) -> None:
+    def raise_errors(self) -> None:
+        """End the sweep as its jobs ended: by a request to stop, by `stop_at`, or well.
+
+        Raises:
+            SweepError: some failed.
+        """
+        failed = [error for error in self.errors if not isinstance(error, Paused)]
+        if self.stopped:
+            raise self.stopped
+        if failed:
+            raise SweepError(f"{len(failed)} of {len(self.lines)} jobs failed")
+        for paused in self.errors:
+            raise paused
+
+    def _say_ended(self, job: Job, error: Exception, outcome: str) -> None:
         if not isinstance(error, VitxError):
             traceback.print_exception(error)
-        sys.stderr.write(f"vitx {self._verb}: job {job.number} ({job.label}) failed: {error}\n")
+        sys.stderr.write(f"vitx {self._verb}: job {job.number} ({job.label}) {outcome}\n")
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of a kept error hold: the model, and a GPU's memory with it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def run_verb(
@@ -93,12 +118,13 @@ def run_verb(
     Raises:
         SweepError: some jobs of a sweep failed; the others were done.
     """
-    if (overrides := _asked_for_config(args)) is not None:
-        sys.stdout.write(dump_yaml(resolve(compose(verb, overrides), schema)))
+    words = split(verb, args)
+    if words.value_of("--cfg", "-c") == "job":
+        sys.stdout.write(dump_yaml(resolve(_composed(verb, words), schema)))
         return 0
     composed: list[DictConfig] = []
     jobs = Jobs(verb, lambda job: task(resolve(composed[-1], schema), job))
-    varied = _varied(args)
+    varied = _varied(words)
 
     def start(config: DictConfig) -> None:
         composed.append(config)
@@ -110,28 +136,20 @@ def run_verb(
     hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(conf_dir()), config_name=verb)(
         start
     )()
-    if not _is_sweep(args):
+    if not words.multirun:
         for error in jobs.errors:
             raise error
         return 0
     print("\n".join(["", f"sweep of {len(jobs.lines)} jobs", *jobs.lines]))
-    if jobs.stopped:
-        raise jobs.stopped
-    if jobs.errors:
-        raise SweepError(f"{len(jobs.errors)} of {len(jobs.lines)} jobs failed")
+    jobs.raise_errors()
     return 0
 
 
-def _is_sweep(args: list[str]) -> bool:
-    return any(flag in args for flag in ("-m", "--multirun", "hydra.mode=MULTIRUN"))
-
-
-def _varied(args: list[str]) -> frozenset[str]:
+def _varied(words: Words) -> frozenset[str]:
     """Return the keys of the settings that a sweep varies."""
-    if not _is_sweep(args):
+    if not words.multirun:
         return frozenset()
-    settings = [word for word in args if "=" in word and not word.startswith("-")]
-    overrides = OverridesParser.create().parse_overrides(settings)
+    overrides = OverridesParser.create().parse_overrides(list(words.overrides))
     return frozenset(each.get_key_element() for each in overrides if each.is_sweep_override())
 
 
@@ -150,26 +168,16 @@ def _about(varied: frozenset[str]) -> Job:
     )
 
 
-def _asked_for_config(args: list[str]) -> list[str] | None:
-    """Return the overrides where `--cfg job` was asked for, else None.
+def _composed(verb: str, words: Words) -> DictConfig:
+    """Compose for `--cfg job`: Hydra's own shows what was composed, ours what was checked."""
+    folder = words.value_of("--config-path", "-cp")
+    return compose(
+        words.value_of("--config-name", "-cn") or verb,
+        [*words.overrides, *_searched(words)],
+        config_dir=Path(folder) if folder else None,
+    )
 
-    Hydra's own `--cfg job` shows what was composed; ours shows it typed, resolved and checked.
-    """
-    for flag in ("--cfg", "-c"):
-        if flag in args and args[args.index(flag) + 1 :][:1] == ["job"]:
-            at = args.index(flag)
-            rest = args[:at] + args[at + 2 :]
-            break
-        if f"{flag}=job" in args:
-            rest = [each for each in args if each != f"{flag}=job"]
-            break
-    else:
-        return None
-    overrides, words = [], iter(rest)
-    for word in words:
-        if word in ("--config-dir", "-cd"):
-            folder = Path(next(words, ".")).resolve()
-            overrides.append(f"hydra.searchpath=['file://{folder}']")
-        elif not word.startswith("--"):
-            overrides.append(word)
-    return overrides
+
+def _searched(words: Words) -> list[str]:
+    folders = [f"file://{folder.resolve()}" for folder in words.folders]
+    return [f"hydra.searchpath={folders}"] if folders else []

@@ -56,9 +56,24 @@ def open_run(config: TrainConfig, job: Job) -> Opened:
 
 
 def write_config(opened: Opened) -> None:
-    """Write the configuration of a run that has none yet."""
-    if not opened.run.exists():
-        write_text(opened.run.config, dump_yaml(opened.config))
+    """Write the configuration of a run.
+
+    One that goes on keeps its own, but for where the data lie now and what happens to bad pictures:
+    evaluation reads that.
+    """
+    config = opened.config
+    if opened.run.exists():
+        saved, now = load_yaml(opened.run.config, TrainConfig), config.dataset
+        dataset = dataclasses.replace(
+            saved.dataset,
+            path=now.path,
+            bad_image=now.bad_image,
+            bad_image_limit=now.bad_image_limit,
+        )
+        if dataset == saved.dataset:
+            return
+        config = dataclasses.replace(saved, dataset=dataset)
+    write_text(opened.run.config, dump_yaml(config))
 
 
 def _continue_named(config: TrainConfig, job: Job) -> Opened:
@@ -94,6 +109,10 @@ def _wanted_dir(config: TrainConfig, job: Job) -> RunDir | None:
     if config.run_dir is not None:
         return RunDir(Path(config.run_dir))
     if job.sweep_dir is not None:
+        if config.name is not None:
+            raise UsageError(
+                f"name={config.name}: a sweep names its runs by what it varies; leave name out"
+            )
         settings = re.sub(r"[^\w.,=+-]+", ",", job.label)[:120]
         return RunDir(job.sweep_dir / f"{job.number}-{settings}".rstrip("-_,"))
     return None

@@ -17,7 +17,7 @@ import torch
 
 import vitx
 from vitx.assemble import Machine
-from vitx.errors import Interrupted, Preempted, VitxError
+from vitx.errors import Interrupted, Preempted, VitxError, as_storage_error
 from vitx.runs import SCHEMA, RunDir, now, read_json, write_json
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "numpy", "pillow", "safetensors")
@@ -53,6 +53,7 @@ def recorded(
         "environment": before.get("environment"),
         "exact": before.get("exact", {"resume": True, "why": []}),
         "data": before.get("data"),
+        "classes": before.get("classes"),
         "wandb_id": before.get("wandb_id"),
     }
     write_json(run.record, record)
@@ -63,6 +64,10 @@ def recorded(
     except VitxError as error:
         code = error.exit_code
         status = "preempted" if isinstance(error, (Interrupted, Preempted)) else "failed"
+        raise
+    except Exception as error:
+        known = as_storage_error(error)
+        code = known.exit_code if known else 1
         raise
     finally:
         seconds = before.get("seconds", 0.0) + time.monotonic() - started

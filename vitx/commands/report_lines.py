@@ -58,11 +58,7 @@ def opening_lines(opened: Opened, assembly: Assembly, snapshot: Snapshot | None)
 def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> Iterator[str]:
     """Say what came out, where it is, and, outside a sweep, what to try next."""
     run = opened.run.path
-    low, high = result["top1_interval"]
-    yield (
-        f"\ntop-1 {result['top1']:.2f} % (95 % interval {low:.2f} to {high:.2f}), "
-        f"top-5 {result['top5']:.2f} %, loss {result['loss']:.4f} on {result['count']} pictures"
-    )
+    yield f"\n{result_line(result)}"
     for number, what in (
         (result["train_skipped"], "training pictures could not be decoded and were replaced"),
         (result["skipped"], "validation pictures could not be decoded and are not counted"),
@@ -77,6 +73,15 @@ def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> 
     yield f"  {program} eval run={_quoted(run)}"
     yield f"  {program} train model=xcit_s12"
     yield f"  {program} train -m model=xcit_n12,vit_ti8 seed=0,1"
+
+
+def result_line(result: dict[str, Any]) -> str:
+    """Say what an evaluation came to, from `EvalResult.as_dict()`."""
+    low, high = result["top1_interval"]
+    return (
+        f"top-1 {result['top1']:.2f} % (95 % interval {low:.2f} to {high:.2f}), "
+        f"top-5 {result['top5']:.2f} %, loss {result['loss']:.4f} on {result['count']} pictures"
+    )
 
 
 def _line(name: str, text: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from vitx.assemble import make_evaluator, make_model, settle_machine
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import path_of, steps_in
+from vitx.commands.report_lines import result_line
 from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
 from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import StorageError, UsageError
@@ -30,7 +31,7 @@ def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResu
     checkpoint, step = find_checkpoint(config, run)
     weights = choose_weights(config.weights, checkpoint)
     settings = _settings(config, trained, record)
-    images, classes, notes = _images(config, trained)
+    images, classes, notes = _images(config, trained, record)
     machine = settle_machine(settings)
     model = make_model(settings, num_classes=classes, device=machine.device)
     load_weights(model, checkpoint / f"{weights}.safetensors")
@@ -43,11 +44,7 @@ def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResu
         run.evaluations.mkdir(exist_ok=True)
         _write_samples(run.evaluations / f"{suite}.parquet", samples)
     write_json(run.evaluations / f"{suite}.json", written)
-    low, high = result.top1_interval
-    console.say(
-        f"top-1 {result.top1:.2f} % (95 % interval {low:.2f} to {high:.2f}), "
-        f"top-5 {result.top5:.2f} %, loss {result.loss:.4f} on {result.count} pictures"
-    )
+    console.say(result_line(written))
     if config.dataset is None:
         console.say(_comparison(run, step=step, weights=weights, written=written))
     console.say(f"written to {run.evaluations / suite}.json and .parquet")
@@ -118,14 +115,16 @@ def _settings(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) 
 
 
 def _images(
-    config: EvalConfig, trained: TrainConfig
+    config: EvalConfig, trained: TrainConfig, record: dict[str, Any]
 ) -> tuple[LabelledImages, int, tuple[str, ...]]:
-    own = load_splits(trained.dataset)
     if config.dataset is None:
+        own = load_splits(trained.dataset)
         return own.val, len(own.classes), own.notes
+    # The data it was trained on need not be here.
+    classes = record.get("classes") or load_splits(trained.dataset).classes
     other: DatasetConfig = config.dataset
-    found = load_val(other, classes=own.classes)
-    return found.val, len(own.classes), found.notes
+    found = load_val(other, classes=classes)
+    return found.val, len(classes), found.notes
 
 
 def _comparison(run: RunDir, *, step: int, weights: str, written: dict[str, Any]) -> str:

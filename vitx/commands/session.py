@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ from vitx.commands.opening import Opened
 from vitx.commands.record import environment, peak_memory_bytes, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
 from vitx.config.resolve import to_plain
-from vitx.config.schema import WandbMode
+from vitx.config.schema import TrainConfig, WandbMode
 from vitx.errors import Interrupted, Preempted, StorageError
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
@@ -33,7 +34,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
         loggers = _open_loggers(opened, job, record, console, snapshot)
         with _finishing(loggers) as summary:
             assembly = assemble(
-                config,
+                _without_weights(config) if snapshot else config,
                 run,
                 stop=stop,
                 console=console,
@@ -41,10 +42,10 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
                 start_step=snapshot.step if snapshot else 0,
             )
             _note_exactness(assembly, record, compile_=config.runtime.compile, resumed=snapshot)
+            _note_data(assembly, record, resumed=snapshot is not None)
             if snapshot is not None:
-                _check_data(assembly, record)
                 assembly.trainer.restore(snapshot)
-            record["data"] = assembly.splits.fingerprint
+            write_json(run.record, record)  # a session that is killed leaves this
             for line in opening_lines(opened, assembly, snapshot):
                 console.say(line)
             with closing(assembly.trainer):
@@ -56,6 +57,11 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
         console.say(line)
 
 
+def _without_weights(config: TrainConfig) -> TrainConfig:
+    # The checkpoint replaces them, and where they came from may be gone.
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=None))
+
+
 def _open_loggers(
     opened: Opened, job: Job, record: dict[str, Any], console: Console, snapshot: Snapshot | None
 ) -> list[Logger]:
@@ -65,7 +71,10 @@ def _open_loggers(
     if wandb.mode is not WandbMode.off:
         from vitx.loggers.wandb import start_wandb
 
-        record["wandb_id"] = record["wandb_id"] or secrets.token_hex(4)
+        if snapshot is None or record["wandb_id"] is None:
+            # From the beginning again: its steps would stand twice in one W&B run.
+            record["wandb_id"] = secrets.token_hex(4)
+            write_json(opened.run.record, record)
         mirror, line = start_wandb(
             wandb,
             run_dir=opened.run.path,
@@ -109,13 +118,14 @@ def _note_exactness(
     record["environment"] = here
 
 
-def _check_data(assembly: Assembly, record: dict[str, Any]) -> None:
-    before, now = record["data"], assembly.splits.fingerprint
-    if before is not None and before != now:
+def _note_data(assembly: Assembly, record: dict[str, Any], *, resumed: bool) -> None:
+    before, now = record["data"], assembly.splits.fingerprint()
+    if resumed and before is not None and before != now:
         raise StorageError(
             f"the dataset is not the one this run was trained on (fingerprint {before}, now "
             f"{now}); restore it, or begin a new run"
         )
+    record["data"], record["classes"] = now, list(assembly.splits.classes)
 
 
 def _result(assembly: Assembly, opened: Opened) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import shutil
 from vitx.commands.hydra_app import Job, run_verb
 from vitx.commands.opening import Opened, open_run, write_config
 from vitx.config.schema import TrainConfig
-from vitx.errors import DataError, UsageError
+from vitx.errors import DataError, StorageError, UsageError
 from vitx.runs import read_json
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.signals import StopRequest
@@ -27,8 +27,8 @@ def run(config: TrainConfig, job: Job) -> str:
             return _outcome(opened)
         try:
             _train(opened, job, stop)
-        except (UsageError, DataError):
-            if opened.fresh and not opened.run.has_rows():
+        except (UsageError, DataError, StorageError):
+            if opened.fresh and not opened.run.is_trained():
                 # Nothing was trained: what can't be started leaves nothing behind.
                 shutil.rmtree(opened.run.path, ignore_errors=True)
             raise

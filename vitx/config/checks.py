@@ -11,6 +11,7 @@ from vitx.config.schema import (
     AugmentationConfig,
     DatasetConfig,
     DatasetKind,
+    EvalConfig,
     ScheduleKind,
     TrainConfig,
 )
@@ -29,6 +30,17 @@ def problems_of(config: TrainConfig) -> list[str]:
         *_ranges(config),
         *_dataset(config.dataset),
         *_augmentation(config.augmentation),
+    ]
+
+
+def problems_of_eval(config: EvalConfig) -> list[str]:
+    """Return what is wrong with the configuration of an evaluation."""
+    numbers = {"batch_size": (config.batch_size, 1), "workers": (config.workers, 0)}
+    return [
+        problem
+        for name, (value, least) in numbers.items()
+        if value is not None
+        for problem in _at_least(name, value, least)
     ]
 
 
@@ -64,7 +76,7 @@ def _batch(config: TrainConfig) -> Iterator[str]:
     if micro is not None and micro < 1:
         yield f"runtime.micro_batch={micro}: expected at least 1"
         return
-    size = min(micro or batch, batch)
+    size = config.micro_batch
     if batch % size:
         low = batch // size * size
         yield (

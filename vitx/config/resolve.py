@@ -12,8 +12,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vitx.config.checks import problems_of
-from vitx.config.schema import TrainConfig
+from vitx.config.checks import problems_of, problems_of_eval
+from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
 
 Config = TypeVar("Config")
@@ -35,7 +35,12 @@ def resolve(composed: DictConfig, schema: type[Config]) -> Config:
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), own))
     assert isinstance(config, schema)  # noqa: S101 (the schema node makes it so)
-    if isinstance(config, TrainConfig) and (problems := problems_of(config)):
+    problems: list[str] = []
+    if isinstance(config, TrainConfig):
+        problems = problems_of(config)
+    elif isinstance(config, EvalConfig):
+        problems = problems_of_eval(config)
+    if problems:
         raise UsageError("; ".join(problems))
     return config
 
@@ -106,12 +111,6 @@ def differences(saved: TrainConfig, wanted: TrainConfig) -> list[str]:
         for name, value in _fixed_fields(saved)
         if to_plain(value) != to_plain(now[name])
     ]
-
-
-def may_change(name: str) -> bool:
-    """Say whether a setting or group, by its dotted name, may differ when a run is resumed."""
-    fixed = [fixed for fixed, _ in _fixed_fields(TrainConfig())]
-    return not any(each == name or each.startswith(f"{name}.") for each in fixed)
 
 
 def _fixed_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

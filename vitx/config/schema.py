@@ -93,7 +93,7 @@ class DatasetConfig:
 
     kind: DatasetKind = DatasetKind.digits
     """digits (embedded), folder (class folders) or hub (a Hugging Face dataset, anywhere)."""
-    path: str | None = field(default=None, metadata={"path": True})
+    path: str | None = field(default=None, metadata={"path": True, "may_change": True})
     """folder: the directory that holds train/; hub: org/name or a local directory."""
     subset: str | None = None
     """hub: the dataset's configuration name; null is its default."""
@@ -121,9 +121,9 @@ class DatasetConfig:
     """Normalisation standard deviation per channel; null as for mean."""
     mirror: bool = True
     """Whether a mirrored picture keeps its label; false switches horizontal flips off."""
-    bad_image: BadImage = BadImage["raise"]
+    bad_image: BadImage = field(default=BadImage["raise"], metadata={"may_change": True})
     """A picture that can't be decoded: raise ends the run, skip replaces and counts it."""
-    bad_image_limit: float = 0.001
+    bad_image_limit: float = field(default=0.001, metadata={"may_change": True})
     """skip: largest share of the split that may be bad (one picture is always allowed)."""
     max_pixels: int = 50_000_000
     """Pictures with more pixels than this count as bad and are never decoded."""
@@ -283,7 +283,7 @@ class EvaluationConfig:
     every: str = "1ep"
     """Interval of evaluations: 1ep, 500st or 10%; the last step is always evaluated."""
     batch_size: int | None = None
-    """Pictures per forward pass; null is twice the training micro-batch."""
+    """Pictures per forward pass; null is twice the training micro-batch, at most 256."""
 
 
 @dataclass(kw_only=True)
@@ -361,6 +361,11 @@ class TrainConfig:
     """auto continues run_dir where it exists; never refuses to; PATH continues that run."""
     stop_at: str | None = field(default=None, metadata={"may_change": True})
     """Save and leave with code 75 here (500st, 3ep, 50%), to go on later; null runs to the end."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Pictures in one forward pass of training."""
+        return min(self.runtime.micro_batch or self.batch_size, self.batch_size)
 
 
 @dataclass(kw_only=True)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from vitx.errors import DataError, near_matches
 
 _SHOWN = 5
+_SURELY_CLASSES = 1000  # integers up to here may be classes of which few have a row
 
 
 def class_names(
@@ -34,7 +35,8 @@ def class_names(
         where C is `num_classes`, or the largest label plus one.
 
     Raises:
-        DataError: no labels at all, an unusable type, or a number of classes other than asked for.
+        DataError: no labels at all, an unusable type, a number of classes other than asked for, or
+            labels that number something else.
     """
     if len(column) == 0:
         raise DataError(f"{where}: expected at least one row, got none")
@@ -44,6 +46,11 @@ def class_names(
     elif pa.types.is_integer(column.type):
         if num_classes is None:
             num_classes = int(pc.max(column).as_py() or 0) + 1
+            if num_classes > max(len(column), _SURELY_CLASSES):
+                raise DataError(
+                    f"{where}: labels up to {num_classes - 1} in {len(column)} rows are no class "
+                    "numbers; set dataset.label_column, or dataset.num_classes where they are"
+                )
         return tuple(str(number) for number in range(num_classes))
     else:
         found = tuple(sorted(pc.unique(column).drop_null().to_pylist()))

@@ -32,11 +32,6 @@ class Mixing:
                 num_classes=num_classes,
             )
 
-    @property
-    def on(self) -> bool:
-        """Whether batches are mixed."""
-        return self._mixup is not None
-
     def __call__(self, batch: Batch, step: int, micro: int) -> Batch:
         """Return the batch mixed as step `step`, forward pass `micro` has it."""
         if self._mixup is None:

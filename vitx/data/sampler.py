@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from vitx.records import Plan, SampleKey
 from vitx.runtime.seeds import derive
 
 
-def epoch_order(samples: int, *, seed: int, epoch: int, repeats: int = 1) -> list[SampleKey]:
-    """Return every draw of one epoch in order.
-
-    With repeated augmentation (Hoffer et al., arXiv 1901.09335; as used by DeiT) each picture
-    stands `repeats` times in a row, and the epoch is cut after `samples` draws, so it is as long
-    as without and sees about `samples / repeats` pictures.
+def epoch_order(samples: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the order of one epoch: [samples] rows, each once.
 
     Args:
         samples: size of the training split.
         seed: the run's seed.
         epoch: number of the epoch, from 0.
-        repeats: copies of each picture.
-
-    Returns:
-        `samples` keys.
     """
-    generator = np.random.Generator(np.random.PCG64(derive("order", seed, epoch)))
-    order = generator.permutation(samples)
-    draws = ((int(row), repeat) for row in order for repeat in range(repeats))
-    return [SampleKey(epoch, row, repeat) for row, repeat in itertools.islice(draws, samples)]
+    return np.random.Generator(np.random.PCG64(derive("order", seed, epoch))).permutation(samples)
+
+
+def draw(
+    order: npt.NDArray[np.int64], places: range, *, epoch: int, repeats: int = 1
+) -> list[SampleKey]:
+    """Return what is drawn at some places of an epoch.
+
+    With repeated augmentation (Hoffer et al., arXiv 1901.09335; as used by DeiT) each picture
+    stands `repeats` times in a row, and an epoch has as many places as without, so it sees about
+    `samples / repeats` pictures.
+
+    Args:
+        order: rows, as of `epoch_order`.
+        places: each below `samples`.
+        epoch: number of the epoch.
+        repeats: copies of each picture.
+    """
+    return [SampleKey(epoch, int(order[place // repeats]), place % repeats) for place in places]
 
 
 class MicroBatchSampler:
@@ -50,11 +57,12 @@ class MicroBatchSampler:
         return (self.plan.total_steps - self.start_step) * self.plan.accumulation
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        plan, epoch, order = self.plan, -1, []
+        plan, epoch, order = self.plan, -1, np.empty(0, np.int64)
         for step in range(self.start_step, plan.total_steps):
             if step // plan.steps_per_epoch != epoch:
                 epoch = step // plan.steps_per_epoch
-                order = epoch_order(self.samples, seed=self.seed, epoch=epoch, repeats=self.repeats)
+                order = epoch_order(self.samples, seed=self.seed, epoch=epoch)
             first = step % plan.steps_per_epoch * plan.batch_size
             for start in range(first, first + plan.batch_size, plan.micro_batch):
-                yield order[start : start + plan.micro_batch]
+                places = range(start, start + plan.micro_batch)
+                yield draw(order, places, epoch=epoch, repeats=self.repeats)

@@ -92,7 +92,7 @@ class BadImagePolicy:
             if not self.skip:
                 raise DataError(
                     f"{self.images.describe(row)} can't be decoded: {reason}; "
-                    "mend or remove it, or set dataset.bad_image=skip"
+                    "go on with dataset.bad_image=skip, or mend it and begin again"
                 )
         if len(known) > self.limit:
             raise DataError(

@@ -31,14 +31,22 @@ class Splits:
         val: validation pictures.
         classes: names of the C classes, in order.
         notes: lines the user should read.
-        fingerprint: 16 hex digits that change with the data, not with the machine.
     """
 
     train: LabelledImages
     val: LabelledImages
     classes: tuple[str, ...]
     notes: tuple[str, ...]
-    fingerprint: str
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change with the data, not with the machine."""
+        digest = hashlib.sha256()
+        digest.update("\0".join(self.classes).encode())
+        for split in (self.train, self.val):
+            digest.update(f"\0{len(split)}\0".encode())
+            digest.update(split.labels.astype("<i8").tobytes())
+            digest.update(split.contents())
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +55,6 @@ class ValSplit:
 
     val: LabelledImages
     notes: tuple[str, ...]
-    fingerprint: str
 
 
 def load_splits(config: DatasetConfig) -> Splits:
@@ -83,7 +90,6 @@ def load_splits(config: DatasetConfig) -> Splits:
         val=val,
         classes=classes,
         notes=tuple(notes),
-        fingerprint=_fingerprint(classes, train, val),
     )
 
 
@@ -104,7 +110,7 @@ def load_val(config: DatasetConfig, *, classes: Sequence[str]) -> ValSplit:
     notes = list(found.notes)
     val = _scan(_present(found.val), tuple(classes))
     _note_absent(val, classes, notes)
-    return ValSplit(val=val, notes=tuple(notes), fingerprint=_fingerprint(classes, val))
+    return ValSplit(val=val, notes=tuple(notes))
 
 
 def _find(config: DatasetConfig, *, val_only: bool) -> Found:
@@ -177,13 +183,3 @@ def _hold_out(
         replace(images, rows=kept_rows, labels=images.labels[kept_rows]),
         replace(images, rows=held_rows, labels=images.labels[held_rows]),
     )
-
-
-def _fingerprint(classes: Sequence[str], *splits: LabelledImages) -> str:
-    digest = hashlib.sha256()
-    digest.update("\0".join(classes).encode())
-    for split in splits:
-        digest.update(f"\0{len(split)}\0".encode())
-        digest.update(split.labels.astype("<i8").tobytes())
-        digest.update(split.contents())
-    return digest.hexdigest()[:16]

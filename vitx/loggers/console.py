@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -18,12 +19,18 @@ from vitx.records import Plan
 PLAIN_INTERVAL_S = 10.0
 
 
+class _RichConsole(RichConsole):
+    def on_broken_pipe(self) -> None:
+        """Go on in silence: whoever read the output is gone, and training is not to end of it."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Console:
     """Prints lines and keeps them in log.txt."""
 
     def __init__(self, log: Path | None = None) -> None:
         self._log = log
-        self._rich = RichConsole(highlight=False, soft_wrap=True)
+        self._rich = _RichConsole(highlight=False, soft_wrap=True)
 
     @property
     def is_terminal(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import traceback
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,20 +124,33 @@ def _create(config: ModelConfig, fit: Fit) -> nn.Module:
     arguments: dict[str, Any] = dict(config.args)
     if config.patch_px is not None:
         arguments["patch_size"] = config.patch_px
-    if config.drop_path:
-        arguments["drop_path_rate"] = config.drop_path
-    if config.dropout:
-        arguments["drop_rate"] = config.dropout
     published = timm.models.get_pretrained_cfg(config.name)
     if published is not None and published.fixed_input_size:
         arguments["img_size"] = fit.image_px
+    make = partial(
+        timm.create_model,
+        config.name,
+        num_classes=fit.num_classes,
+        in_chans=fit.channels,
+        **arguments,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm names its own deprecated arguments
-        model = timm.create_model(
-            config.name, num_classes=fit.num_classes, in_chans=fit.channels, **arguments
-        )
+        model = _with_rates(make, {"drop_path_rate": config.drop_path, "drop_rate": config.dropout})
     assert isinstance(model, nn.Module)  # noqa: S101 (timm is untyped)
     return model
+
+
+def _with_rates(make: Callable[..., Any], rates: dict[str, float]) -> Any:
+    # Some models have rates above 0 unless they are told otherwise, and some know no rates.
+    state = torch.get_rng_state()
+    for _ in rates:
+        try:
+            return make(**rates)
+        except TypeError as error:
+            rates = {name: rate for name, rate in rates.items() if rate or name not in str(error)}
+            torch.set_rng_state(state)  # initialisation may have begun
+    return make(**rates)
 
 
 def _check_patches(model: nn.Module, fit: Fit) -> None:

@@ -58,8 +58,9 @@ def build_optimizer(
     if "fused" in takes:
         # One pass over memory instead of five; the same arithmetic on every call.
         extra["fused"] = True
-    elif "foreach" in takes:
-        extra["foreach"] = True
+    if "max_grad_norm" in takes:
+        # LAMB clips by itself; here optimizer.clip_norm says whether anything does.
+        extra["max_grad_norm"] = None
     try:
         return create_optimizer_v2(
             groups,

@@ -61,10 +61,10 @@ class Schedule:
         steps = duration.steps(steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
         length = self._count(steps)
         if setting == "schedule.warmup" and length >= self._count(plan.total_steps):
-            unit = "epochs" if self._per_epoch else "steps"
+            unit, other = ("epochs", "schedule.per=step") if self._per_epoch else ("steps", "0")
             raise UsageError(
                 f"schedule.warmup={text} is {length} {unit}, the whole run has "
-                f"{self._count(plan.total_steps)}; set a shorter one, such as 5%, or 0"
+                f"{self._count(plan.total_steps)}; set a shorter one, or {other}"
             )
         if setting == "schedule.decay_every" and length == 0:
             raise UsageError(f"schedule.decay_every={text} is less than a step; set a longer one")

@@ -30,6 +30,9 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             "runtime.device=meta: expected a device that computes, such as cpu or cuda"
         )
+    if device.type == "cuda" and device.index is not None:
+        # What asks for no device in particular, such as pinning memory, must not open another.
+        torch.cuda.set_device(device)
     return device
 
 
@@ -39,7 +42,9 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
         return precision
     if device.type != "cuda":
         return Precision.fp32
-    return Precision.bf16 if torch.cuda.is_bf16_supported() else Precision.fp16
+    # Emulated, it would be slower than fp32.
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision.bf16 if native else Precision.fp16
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from vitx.errors import Interrupted, Preempted, VitxError
+from vitx.errors import Interrupted, Paused, Preempted, VitxError
 
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
+# `timeout` and some schedulers signal a process and then its whole group: that is one request.
+_SAME_REQUEST_S = 0.1
 
 
 class StopRequest:
@@ -22,7 +26,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._interrupted = False
+        self._kind: type[VitxError] = Preempted
+        self._noted_s = -math.inf
         self._owner = os.getpid()
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
@@ -44,19 +49,23 @@ class StopRequest:
         return self.reason is not None
 
     def ask(self, reason: str) -> None:
-        """Ask to stop from inside the program, as a scheduler would from outside."""
-        self.reason = reason
+        """Ask to stop from inside the program, since the configuration says so."""
+        self.reason, self._kind = reason, Paused
 
     def as_error(self, where: str) -> VitxError:
-        """Return the end this request leads to: interrupted by the user, or preempted."""
-        kind = Interrupted if self._interrupted else Preempted
-        return kind(f"stopped by {self.reason} {where}")
+        """Return the end this request leads to: interrupted, preempted or paused."""
+        return self._kind(f"stopped by {self.reason} {where}")
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             # A loader worker inherited this handler; its parent decides when it ends.
             return
-        if self.reason is not None:
-            os._exit(130 if number == signal.SIGINT else 75)
-        self._interrupted = number == signal.SIGINT
-        self.reason = signal.Signals(number).name
+        before, self._noted_s = self._noted_s, time.monotonic()
+        if self._noted_s - before < _SAME_REQUEST_S:
+            return
+        kind = Interrupted if number == signal.SIGINT else Preempted
+        if before > 0:
+            os._exit(kind.exit_code)
+        self.reason, self._kind = signal.Signals(number).name, kind
+        if os.isatty(2):
+            os.write(2, b"\nstopping after this step; once more to leave at once\n")

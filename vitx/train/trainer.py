@@ -155,7 +155,8 @@ class Trainer:
                 self.ema.module.load_state_dict(snapshot.tensors["ema"])
             tree = join(snapshot.tensors["optimizer"], snapshot.state["optimizer"])
             load_optimizer_tree(self.optimizer, self.model, tree)
-            self.scaler.load_state_dict(snapshot.state["scaler"])
+            if snapshot.state["scaler"]:  # empty where the run had another precision
+                self.scaler.load_state_dict(snapshot.state["scaler"])
             self.state.load(snapshot.state["train"])
             for callback in self.callbacks:
                 if callback.name:
