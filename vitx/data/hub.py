@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,7 +63,8 @@ def _load(config: DatasetConfig, where: str) -> dict[str, datasets.Dataset]:
     if not local.is_dir() and not _is_repository(config.path):
         what = "a file" if local.exists() else "nothing"
         raise DataError(f"{where}: expected org/name or a directory, found {what} at {local}")
-    with _silent():
+    # A download may take hours: whoever watches sees how far it is.
+    with _silent(bars=not local.is_dir() and sys.stderr.isatty()):
         try:
             if not local.is_dir():
                 return _build(config.path, config)
@@ -187,16 +189,17 @@ def _explain(error: Exception, *, remote: bool) -> str:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def _silent(*, bars: bool = False) -> Iterator[None]:
     import datasets
     import huggingface_hub.utils as hub
 
-    bars = [(module, module.are_progress_bars_disabled()) for module in (datasets, hub)]
+    modules = () if bars else (datasets, hub)
+    shown = [each for each in modules if not each.are_progress_bars_disabled()]
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub", "filelock")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for module, _ in bars:
+        for module in shown:
             module.disable_progress_bars()
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
@@ -205,6 +208,5 @@ def _silent() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-            for module, disabled in bars:
-                if not disabled:
-                    module.enable_progress_bars()
+            for module in shown:
+                module.enable_progress_bars()
