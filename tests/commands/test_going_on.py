@@ -1,5 +1,7 @@
 """What a run that ended early needs in order to go on, and what it can do without."""
 
+import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.programs import ROOT, Programs, held
+from tests.train.programs import ROOT, Programs, held, until
 from tests.train.tiny import LOADERS_FORK, TINY, evaluate, newest, read, rows, total, train
 from vitx.config.resolve import load_yaml
 from vitx.config.schema import TrainConfig
@@ -132,6 +134,24 @@ def test_a_reader_that_goes_away_does_not_end_the_training(pictures: Path, tmp_p
 
     assert (run_dir / "result.json").exists()
     assert "epoch 2/2" in (run_dir / "log.txt").read_text()
+
+
+def test_a_terminal_that_goes_away_stops_the_run_well(pictures: Path, tmp_path: Path) -> None:
+    words = (*TINY, f"dataset.path={pictures}", "dataset.workers=1")
+    whole = [sys.executable, "-m", "vitx", "train", *words, f"run_dir={tmp_path / 'run'}"]
+    with held(pictures / "val/cow/06.png") as somebody_waits:
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(ROOT)
+            os.execv(sys.executable, whole)  # noqa: S606
+        until(somebody_waits, what="the first evaluation")
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
+
+    assert newest(tmp_path / "run").name == "step-00000006"
+    train(*words, f"run_dir={tmp_path / 'run'}")
+    train(*words, f"run_dir={tmp_path / 'alone'}")
+    assert total(tmp_path / "run") == total(tmp_path / "alone")
 
 
 def test_two_signals_at_once_are_one_request(

@@ -88,8 +88,7 @@ class Words:
     @property
     def multirun(self) -> bool:
         """Whether comma lists are swept over."""
-        modes = {"hydra.mode=MULTIRUN", "hydra.mode=multirun"}
-        return self.has("--multirun", "-m") or not modes.isdisjoint(self.overrides)
+        return self.has("--multirun", "-m") or "hydra.mode=MULTIRUN" in self.overrides
 
     @property
     def folders(self) -> list[Path]:

@@ -187,11 +187,12 @@ def _ended(reason: str) -> str:
 
 
 def _leave_signals_to_parent(closing: Any, _worker: int) -> None:
-    # Ctrl-C and a scheduler's SIGTERM reach every process of a run; the parent still needs the
-    # batches under way to finish its step and save.
+    # Ctrl-C, a hang-up and a scheduler's SIGTERM reach every process of a run; the parent still
+    # needs the batches under way to finish its step and save.
     def end(_number: int, _frame: object) -> None:
         if closing.value:
             os._exit(0)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end)

@@ -12,13 +12,15 @@ from typing import Any
 
 from vitx.errors import Interrupted, Paused, Preempted, VitxError
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # `timeout` and some schedulers signal a process and then its whole group: that is one request.
 _SAME_REQUEST_S = 0.1
 
 
 class StopRequest:
-    """Notes SIGINT and SIGTERM while it is entered; loops poll it at their boundaries.
+    """Notes SIGINT, SIGTERM and SIGHUP while it is entered; loops poll it at their boundaries.
+
+    SIGHUP is a terminal or connection that went away; under `nohup` it stays ignored.
 
     The second signal of any kind ends the process at once: checkpoints are committed atomically,
     so the newest one stays good.
@@ -32,8 +34,10 @@ class StopRequest:
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> StopRequest:
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
         for number in _HANDLED:
-            self._previous[number] = signal.signal(number, self._note)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -67,5 +71,8 @@ class StopRequest:
         if before > 0:
             os._exit(kind.exit_code)
         self.reason, self._kind = signal.Signals(number).name, kind
-        if os.isatty(2):
+        if number == signal.SIGHUP:
+            for terminal in self._terminals:  # writing to one that is gone is an error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+        elif 2 in self._terminals:
             os.write(2, b"\nstopping after this step; once more to leave at once\n")
