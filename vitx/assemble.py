@@ -23,7 +23,7 @@ from vitx.data.mixing import Mixing
 from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples, TrainSamples
 from vitx.data.sources import LabelledImages, Splits, load_splits
-from vitx.errors import DataError
+from vitx.errors import DataError, UsageError
 from vitx.evaluate.loop import Evaluator
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console, ProgressLogger
@@ -36,7 +36,6 @@ from vitx.optim.groups import build_groups
 from vitx.optim.schedule import Schedule
 from vitx.records import Plan
 from vitx.runs import RunDir
-from vitx.runtime.allocator import keep_freed_memory
 from vitx.runtime.device import choose_device, choose_precision
 from vitx.runtime.seeds import derive, set_random_state
 from vitx.runtime.signals import StopRequest
@@ -145,12 +144,30 @@ def assemble(
     )
 
 
+def check_parts(config: TrainConfig) -> None:
+    """Try what a configuration names, but for the data: device, model, optimizer, augmentation.
+
+    Raises:
+        UsageError: training would refuse it.
+    """
+    choose_device(config.runtime.device)
+    dataset = config.dataset
+    fit = Fit(
+        num_classes=dataset.num_classes or 2, channels=dataset.channels, image_px=dataset.image_px
+    )
+    try:
+        with torch.device("meta"):
+            build_model(config.model, fit)
+    except UsageError:
+        build_model(config.model, fit)  # not every model can be built without memory
+    build_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}], config.optimizer, lr=1.0)
+    build_train_transform(config.augmentation, picture_format(config), mirror=dataset.mirror)
+
+
 def settle_machine(config: TrainConfig) -> Machine:
     """Settle device, precision, loader processes and threads."""
     torch.set_num_threads(config.runtime.threads or _THREADS)
     device = choose_device(config.runtime.device)
-    if device.type == "cpu":
-        keep_freed_memory()
     return Machine(
         device=device,
         precision=choose_precision(config.precision, device),

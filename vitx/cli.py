@@ -90,7 +90,8 @@ def _run(verb: str, args: list[str]) -> int:
     if words.has("--help", "-h"):
         from vitx.config.manual import page
 
-        topic = next(iter(words.overrides[-1:]), None)
+        # Whoever adds --help to a whole command line asks for no topic.
+        topic = next((word for word in reversed(words.overrides) if "=" not in word), None)
         sys.stdout.write(page(verb, topic, folders=words.folders))
         return 0
     screen(verb, words)

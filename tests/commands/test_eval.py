@@ -150,6 +150,7 @@ def test_another_suite_of_the_same_classes(trained: Path, pictures: Path, tmp_pa
     [
         ("checkpoint=7", StorageError, "no checkpoint of step 7; it has 3, 6, 9, 12"),
         ("checkpoint=frist", UsageError, "expected last, best or a step number"),
+        ("dataset=digits", UsageError, "suite=NAME is needed"),
         ("suite=../../x", UsageError, "expected a plain file name"),
     ],
 )

@@ -62,8 +62,11 @@ def test_each_job_stops_where_it_is_told_to(
     assert "failed" not in said
 
 
-def test_a_name_for_all_jobs_is_refused(words: tuple[str, ...], vitx: Programs) -> None:
-    assert "leave name out" in vitx.done(*words, "seed=0,1", "name=x", code=7)
+@pytest.mark.parametrize("word", ["name=x", "run_dir=x"])
+def test_a_name_for_all_jobs_is_refused(word: str, words: tuple[str, ...], vitx: Programs) -> None:
+    said = vitx.done(*words, "seed=0,1", word, code=7)
+    assert f"{word}: " in said
+    assert "leave it out" in said
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from vitx.errors import UsageError
 
 def test_the_flags_are_those_of_hydra() -> None:
     actions = [a for a in get_args_parser()._actions if a.option_strings]
-    left_out = {"--version", "--experimental-rerun"}
+    left_out = {"--version", "--experimental-rerun", "--package", "-p", "--shell-completion", "-sc"}
     flags = {flag for action in actions for flag in action.option_strings} - left_out
     assert flags == {*FLAGS_WITH_VALUE, *BARE_FLAGS}
     for action in actions:

@@ -72,7 +72,7 @@ def folder_faults():
     yield "no class", {"train": {}}, {"empty": "train"}, "expected one folder per class"
     yield "unknown class", {"train": both, "val": {"a": 1, "bb": 1}}, {}, "label 'bb' in 1 row"
     yield "no val split", {"train": both}, {"val_split": "dev"}, "class folders 'dev', found train"
-    yield "one picture", {"train": {"a": 9, "b": 1}}, {}, "a single picture of b"
+    yield "one picture", {"train": {"a": 1, "b": 1}}, {}, "a hold-out needs two pictures"
     yield "conflict", {"train": both, "val": both}, {"num_classes": 3}, "num_classes=3"
 
 

@@ -145,6 +145,13 @@ def test_another_size_is_told_which_fit(
         on_meta(config, size)
 
 
+@pytest.mark.parametrize(
+    ("name", "px"), [("pvt_v2_b0", 64), ("vit_base_r50_s16_224", 64), ("vit_base_r50_s16_224", 50)]
+)
+def test_a_size_that_timm_pads_or_overlaps_is_taken(name: str, px: int) -> None:
+    on_meta(ModelConfig(name=name), px)
+
+
 def test_a_rate_of_nothing_is_nothing_also_where_timm_has_another_default() -> None:
     def rates(model: nn.Module) -> set[float]:
         return {each.drop_prob for each in model.modules() if type(each).__name__ == "DropPath"}
@@ -164,7 +171,7 @@ def test_patch_unit_counts_the_stem() -> None:
     ("config", "words"),
     [
         (ModelConfig(name="xcit_nano_12_p61_224"), ["no such model", "'xcit_nano_12_p16_224'"]),
-        (ModelConfig(name="zzz"), ["no such model", "timm.list_models()"]),
+        (ModelConfig(name="zzz"), ["no such model", "vitx train --help model"]),
         (ModelConfig(name="hf-hub:timm/resnet18"), ["no such model"]),
         (ModelConfig(name="vit_tiny_patch16_224", args={"dpeth": 2}), ["model.args", "'dpeth'"]),
         (ModelConfig(name="resnet18", patch_px=4), ["model.patch_px", "'patch_size'"]),

@@ -102,7 +102,12 @@ def _let_go(error: BaseException | None) -> None:
 
 
 def run_verb(
-    verb: str, schema: type[Config], args: list[str], task: Callable[[Config, Job], str]
+    verb: str,
+    schema: type[Config],
+    args: list[str],
+    task: Callable[[Config, Job], str],
+    *,
+    check: Callable[[Config], None] = lambda _: None,
 ) -> int:
     """Compose and carry out a verb, once or for every job of a sweep.
 
@@ -111,6 +116,7 @@ def run_verb(
         schema: the verb's configuration.
         args: the command line after the verb.
         task: does the work for one resolved configuration and returns how it came out.
+        check: raises for what `--cfg job` should not show as good, beyond what `resolve` checks.
 
     Returns:
         0.
@@ -120,7 +126,9 @@ def run_verb(
     """
     words = split(verb, args)
     if words.value_of("--cfg", "-c") == "job":
-        sys.stdout.write(dump_yaml(resolve(_composed(verb, words), schema)))
+        config = resolve(_composed(verb, words), schema)
+        check(config)
+        sys.stdout.write(dump_yaml(config))
         return 0
     composed: list[DictConfig] = []
     jobs = Jobs(verb, lambda job: task(resolve(composed[-1], schema), job))

@@ -106,12 +106,16 @@ def _refuse_other_config(run: RunDir, saved: TrainConfig, wanted: TrainConfig) -
 
 
 def _wanted_dir(config: TrainConfig, job: Job) -> RunDir | None:
+    if job.sweep_dir is not None and config.run_dir is not None and "run_dir=" not in job.label:
+        raise UsageError(
+            f"run_dir={config.run_dir}: the runs of a sweep can't share a directory; leave it out"
+        )
     if config.run_dir is not None:
         return RunDir(Path(config.run_dir))
     if job.sweep_dir is not None:
         if config.name is not None:
             raise UsageError(
-                f"name={config.name}: a sweep names its runs by what it varies; leave name out"
+                f"name={config.name}: a sweep names its runs by what it varies; leave it out"
             )
         settings = re.sub(r"[^\w.,=+-]+", ",", job.label)[:120]
         return RunDir(job.sweep_dir / f"{job.number}-{settings}".rstrip("-_,"))

@@ -26,7 +26,9 @@ from vitx.runs import RunDir, check_name, read_json, storage_errors, write_json
 def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResult:
     """Score one checkpoint of a run; write, print and return the result."""
     console = Console()
-    suite = check_name(config.suite)
+    suite = check_name(config.suite or "val")
+    if config.dataset is not None and suite == "val":
+        raise UsageError("suite=NAME is needed: val is what the run was validated on")
     record = run.read_record()
     checkpoint, step = find_checkpoint(config, run)
     weights = choose_weights(config.weights, checkpoint)
@@ -35,11 +37,18 @@ def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResu
     machine = settle_machine(settings)
     model = make_model(settings, num_classes=classes, device=machine.device)
     load_weights(model, checkpoint / f"{weights}.safetensors")
-    console.say(f"{checkpoint}, weights {weights}, on {len(images)} pictures")
+    console.say(f"{checkpoint}, weights {weights}, on {len(images)} pictures of {images.name!r}")
     for note in notes:
         console.say(note)
     result, samples = make_evaluator(settings, images, machine)(model)
-    written = {**result.as_dict(), "suite": suite, "step": step, "weights": weights}
+    written = {
+        **result.as_dict(),
+        "suite": suite,
+        "step": step,
+        "weights": weights,
+        "dataset": (config.dataset or trained.dataset).path or "digits",
+        "split": images.name,
+    }
     with storage_errors(run.evaluations):
         run.evaluations.mkdir(exist_ok=True)
         _write_samples(run.evaluations / f"{suite}.parquet", samples)

@@ -15,7 +15,7 @@ from vitx.runtime.signals import StopRequest
 
 def main(args: list[str]) -> int:
     """Carry out `vitx train` with these arguments."""
-    return run_verb("train", TrainConfig, args, run)
+    return run_verb("train", TrainConfig, args, run, check=_check)
 
 
 def run(config: TrainConfig, job: Job) -> str:
@@ -33,6 +33,13 @@ def run(config: TrainConfig, job: Job) -> str:
                 shutil.rmtree(opened.run.path, ignore_errors=True)
             raise
     return _outcome(opened)
+
+
+def _check(config: TrainConfig) -> None:
+    wait_politely()
+    from vitx.assemble import check_parts
+
+    check_parts(config)
 
 
 def _outcome(opened: Opened) -> str:

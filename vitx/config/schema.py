@@ -378,8 +378,8 @@ class EvalConfig:
     """last, best, or a step number."""
     weights: Weights = Weights.auto
     """model, ema, or auto: ema where the run kept one."""
-    suite: str = "val"
-    """Name of the result: eval/<suite>.json and .parquet in the run."""
+    suite: str | None = None
+    """Name of the result, eval/<suite>.json and .parquet; null is val, the run's own split."""
     dataset: DatasetConfig | None = None
     """Another dataset with the same classes; null is the run's own."""
     batch_size: int | None = None

@@ -16,8 +16,6 @@ FLAGS_WITH_VALUE: dict[str, tuple[str, ...]] = {
     "-c": ("job", "hydra", "all"),
     "--info": _INFO,
     "-i": _INFO,
-    "--package": (),
-    "-p": (),
     "--config-dir": (),
     "-cd": (),
     "--config-path": (),
@@ -27,7 +25,8 @@ FLAGS_WITH_VALUE: dict[str, tuple[str, ...]] = {
 }
 """Hydra's flags that take a value, with the values there are; empty is anything.
 
-`--experimental-rerun` is left out: it unpickles a file.
+Left out are `--experimental-rerun`, which unpickles a file, `--package`, which moves the settings,
+and `--shell-completion`, for which `vitx completion` stands.
 """
 BARE_FLAGS = (
     "--help",
@@ -38,8 +37,6 @@ BARE_FLAGS = (
     "-r",
     "--multirun",
     "-m",
-    "--shell-completion",
-    "-sc",
 )
 """Hydra's other flags."""
 
@@ -48,7 +45,6 @@ _MODES = (
     ("--multirun", "-m"),
     ("--cfg", "-c"),
     ("--info", "-i"),
-    ("--shell-completion", "-sc"),
 )
 _OVERRIDE = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[^=]*)=(?P<value>.*)", re.DOTALL)
 _QUOTED = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
@@ -100,7 +96,7 @@ class Words:
     @property
     def shows_only(self) -> bool:
         """Whether something is shown rather than run."""
-        return self.has(*_MODES[2], *_MODES[3], *_MODES[4], "--help", "-h", "--hydra-help")
+        return self.has(*_MODES[2], *_MODES[3], "--help", "-h", "--hydra-help")
 
     def has(self, *names: str) -> bool:
         """Return whether one of these flags is given."""

@@ -11,7 +11,7 @@ import numpy as np
 from vitx.config.schema import DatasetConfig, DatasetKind
 from vitx.data.digits import read_digits
 from vitx.data.folder import read_folder
-from vitx.data.found import Found, FoundSplit, listed
+from vitx.data.found import VAL_SPLITS, Found, FoundSplit, listed
 from vitx.data.hub import read_hub
 from vitx.data.images import LabelledImages
 from vitx.data.labels import class_names, class_numbers, is_text
@@ -78,6 +78,7 @@ def load_splits(config: DatasetConfig) -> Splits:
     train = _scan(split, classes)
     if found.val is None:
         train, val = _hold_out(train, classes, config.hold_out, notes)
+        _note_absent(val, classes, notes)
     else:
         if is_text(split.labels) and not (found.val.names or is_text(found.val.labels)):
             raise DataError(f"{found.val.where} are numbers, but those of training are names")
@@ -109,6 +110,8 @@ def load_val(config: DatasetConfig, *, classes: Sequence[str]) -> ValSplit:
     found = _find(config, val_only=True)
     notes = list(found.notes)
     val = _scan(_present(found.val), tuple(classes))
+    if val.name not in VAL_SPLITS and config.val_split is None:
+        notes.append(f"measured on {val.name!r}, the only split there is")
     _note_absent(val, classes, notes)
     return ValSplit(val=val, notes=tuple(notes))
 
@@ -161,18 +164,16 @@ def _hold_out(
     if not 0 < share < 1:
         raise UsageError(f"dataset.hold_out={share}: expected a share between 0 and 1")
     counts = np.bincount(images.labels, minlength=len(classes))
-    alone = [classes[int(number)] for number in np.flatnonzero(counts == 1)]
-    if alone:
+    if counts.max() < 2:
         raise DataError(
-            f"{images.name}: no validation split and a single picture of {listed(alone)}; "
-            "a hold-out needs two of each class"
+            f"{images.name}: no validation split, and a hold-out needs two pictures of a class"
         )
     # RandomState, because numpy promises that its stream never changes.
     draw = np.random.RandomState(_HOLD_OUT_SEED)
     by_class = np.split(np.argsort(images.labels, kind="stable"), np.cumsum(counts)[:-1])
     held = np.zeros(len(images), bool)
     for rows in filter(len, by_class):
-        size = min(max(1, round(share * len(rows))), len(rows) - 1)
+        size = min(max(1, round(share * len(rows))), len(rows) - 1)  # a single one stays
         held[draw.permutation(rows)[:size]] = True
     notes.append(
         f"no validation split: {held.sum()} of the {len(images)} rows of {images.name} are held "

@@ -104,13 +104,16 @@ def normalisation(
 def patch_unit(model: nn.Module) -> int | None:
     """Return the pixels that a side must be a multiple of, where the model cuts patches."""
     embed = getattr(model, "patch_embed", None)
-    ratio = getattr(embed, "feat_ratio", None)
-    if callable(ratio):
-        return int(ratio())
     size = getattr(embed, "patch_size", None)
     if isinstance(size, (tuple, list)):
-        return int(size[0])
-    return size if isinstance(size, int) else None
+        size = size[0]
+    cut = getattr(embed, "proj", None)
+    if not isinstance(size, int) or (isinstance(cut, nn.Conv2d) and cut.kernel_size != cut.stride):
+        return None  # nothing is cut, or the pieces overlap
+    ratio = getattr(embed, "feat_ratio", None)
+    if callable(ratio):  # behind a stem, which pads what does not fit
+        return None if size == 1 else int(ratio())
+    return size
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -179,7 +182,7 @@ def _unknown_name(name: str) -> str:
             return ""
         return f"model.name={name}: {stem} has the tags {', '.join(tags) or '(none)'}"
     close = difflib.get_close_matches(stem, timm.list_models(), n=3, cutoff=0.6)
-    hint = near_matches(stem, close) or "; timm.list_models() lists them"
+    hint = near_matches(stem, close) or "; vitx train --help model lists the short names"
     return f"model.name={name}: timm has no such model{hint}"
 
 

@@ -37,7 +37,7 @@ def build_optimizer(
     if config.name not in known:
         raise UsageError(
             f"optimizer.name={config.name}: timm has no such optimizer"
-            f"{near_matches(config.name, known) or '; timm.optim.list_optimizers() lists them'}"
+            f"{near_matches(config.name, known) or '; vitx train --help optimizer lists some'}"
         )
     if get_optimizer_info(config.name).second_order:
         raise UsageError(
