@@ -166,7 +166,9 @@ def check_parts(config: TrainConfig) -> None:
 
 def settle_machine(config: TrainConfig) -> Machine:
     """Settle device, precision, loader processes and threads."""
-    torch.set_num_threads(config.runtime.threads or _THREADS)
+    threads = config.runtime.threads or _THREADS
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
     device = choose_device(config.runtime.device)
     return Machine(
         device=device,
