@@ -69,6 +69,11 @@ def test_version(words: list[str], tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"vitx {vitx.__version__}\n")
 
 
+def test_help_behind_a_whole_command_line_is_the_page(tmp_path: Path) -> None:
+    done = _vitx("train", "model=deit_ti", "precision=bf16", "--help", cwd=tmp_path)
+    assert done.stdout == _vitx("train", "--help", cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize("verb", ["train", "eval"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_each_verb_has_a_manual_page(verb: str, flag: str, tmp_path: Path) -> None:
@@ -91,6 +96,9 @@ def test_each_verb_has_a_manual_page(verb: str, flag: str, tmp_path: Path) -> No
         (["train", "experiment=zzz"], "vitx train: no option 'zzz' of experiment"),
         (["train", "+zzz=1"], "vitx train: zzz: no such setting"),
         (["train", "--help", "zzz"], "vitx train: --help zzz: no such setting or section"),
+        (["train", "--cfg", "job", "optimizer.name=adamww"], "vitx train: optimizer.name=adamww: "),
+        (["train", "--cfg", "job", "dataset.image_px=30"], "vitx train: model.name=xcit_nano"),
+        (["train", "--cfg", "job", "runtime.device=tpu"], "vitx train: runtime.device=tpu: "),
         (["train", "modle=xcit_s12"], "vitx train: modle: no such setting; did you mean 'model'?"),
         (["eval", "weights=x"], "vitx eval: weights=x: expected one of auto, model, ema"),
         (["eval", "dataset=folder"], "vitx eval: dataset=folder: dataset.path is needed"),

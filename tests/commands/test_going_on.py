@@ -70,6 +70,17 @@ def test_checkpoints_outlive_a_bad_picture_before_the_first_row(copy: Path, tmp_
     assert newest(tmp_path / "run").name == "step-00000004"
 
 
+def test_a_stop_that_is_not_ahead_is_said(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*TINY, f"dataset.path={pictures}", f"run_dir={tmp_path / 'run'}", "stop_at=2st")
+    with pytest.raises(Preempted):
+        train(*words)
+    assert "is not ahead" not in capsys.readouterr().out
+    train(*words)
+    assert "stop_at=2st is not ahead" in capsys.readouterr().out
+
+
 def test_data_that_moved_are_the_same_data(pictures: Path, copy: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with pytest.raises(Preempted):

@@ -43,6 +43,13 @@ def test_digits_with_a_path_are_a_mistake():
         load_splits(DatasetConfig(path="pictures"))
 
 
+def test_a_single_picture_of_a_class_stays_in_training(tmp_path, folder):
+    splits = load_splits(folder(tmp_path / "x", train={"a": 9, "b": 1}))
+    assert (splits.train.labels == 1).sum() == 1
+    assert (splits.val.labels == 1).sum() == 0
+    assert any("has no picture of b" in note for note in splits.notes)
+
+
 def test_hold_out_is_stratified_fixed_and_disjoint(tmp_path, folder, shades):
     config = folder(tmp_path, train={"a": 40, "b": 20, "c": 2})
     splits = load_splits(config)

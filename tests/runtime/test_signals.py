@@ -11,7 +11,6 @@ from tests.train.programs import Program, Programs, held, until
 from tests.train.tiny import (
     BATCH,
     CLASSES,
-    EVERYTHING,
     LOADERS_FORK,
     TINY,
     checkpoint,
@@ -30,18 +29,6 @@ SAVED_WITHIN_S = 20.0
 ORPHANS_GONE_WITHIN_S = 15.0
 
 pytestmark = LOADERS_FORK
-
-
-@pytest.fixture(scope="module")
-def everything(pictures: Path) -> tuple[str, ...]:
-    return (*TINY, *EVERYTHING, f"dataset.path={pictures}")
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(everything: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> str:
-    run_dir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    train(*everything, f"run_dir={run_dir}")
-    return total(run_dir)
 
 
 def picture_of(pictures: Path, step: int, micro: int) -> Path:

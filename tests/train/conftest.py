@@ -1,3 +1,3 @@
-from tests.train.fixtures import pictures, vitx
+from tests.train.fixtures import everything, pictures, uninterrupted, vitx
 
-__all__ = ["pictures", "vitx"]
+__all__ = ["everything", "pictures", "uninterrupted", "vitx"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.programs import Programs
-from tests.train.tiny import write_pictures
+from tests.train.tiny import EVERYTHING, TINY, total, train, write_pictures
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +21,17 @@ def vitx(tmp_path: Path) -> Iterator[Programs]:
     programs = Programs(tmp_path)
     yield programs
     programs.close()
+
+
+@pytest.fixture(scope="module")
+def everything(pictures: Path) -> tuple[str, ...]:
+    """A run with all that draws or carries state switched on."""
+    return (*TINY, *EVERYTHING, f"dataset.path={pictures}")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(everything: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What that run comes to when nothing stops it, as `total` says it."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train(*everything, f"run_dir={folder}")
+    return total(folder)

@@ -9,24 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.tiny import EVERYTHING, LOADERS_FORK, STEPS, TINY, read, rows, total, train
+from tests.train.tiny import LOADERS_FORK, STEPS, read, rows, total, train
 from vitx.errors import Preempted
 
 WORKERS = (0, 1, 2, 4)
 
 pytestmark = LOADERS_FORK
-
-
-@pytest.fixture(scope="module")
-def everything(pictures: Path) -> tuple[str, ...]:
-    return (*TINY, *EVERYTHING, f"dataset.path={pictures}")
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(everything: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    train(*everything, f"run_dir={folder}")
-    return total(folder)
 
 
 def train_in_parts(run_dir: Path, stops: list[int], *overrides: str, first: int = 0) -> None:

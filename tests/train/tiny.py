@@ -54,8 +54,7 @@ EVERYTHING = (
 )
 
 LOADERS_FORK = [
-    # What torch and Python 3.12 remark on four loader processes beside two cores and threads.
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+    # What Python 3.12 remarks on loader processes beside threads.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 
