@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ SCHEMA = 1
 
 def write_manifest(folder: Path, *, step: int, finite: bool) -> None:
     """Describe every file in a folder: size in bytes and sha256."""
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in sorted(folder.iterdir())
-    }
+    paths = sorted(folder.iterdir())
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock
+        files = {
+            path.name: {"bytes": path.stat().st_size, "sha256": digest}
+            for path, digest in zip(paths, pool.map(sha256_of, paths), strict=True)
+        }
     manifest = {"schema": SCHEMA, "step": step, "finite": finite, "files": files}
     (folder / NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -254,7 +255,10 @@ def _to_store(tensor: Tensor) -> Tensor:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    # One pass without temporaries; a NaN becomes both the least and the most.
+    return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
 
 
 def _fsync(path: Path) -> None:
