@@ -7,10 +7,16 @@ import yaml
 from PIL import Image, ImageOps
 
 from vitx.config.schema import AugmentationConfig, Crop
-from vitx.data.augment import PictureFormat, build_eval_transform, build_train_transform
+from vitx.data.augment import (
+    PictureFormat,
+    ToNormalized,
+    build_eval_transform,
+    build_train_transform,
+)
 from vitx.errors import UsageError
 from vitx.paths import conf_dir
 from vitx.runtime.seeds import set_random_state
+from vitx.runtime.torchvision_ops import declare_missing_ops
 
 # Pixels come out as they went in: x / 255.
 PLAIN = PictureFormat(image_px=16, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -58,6 +64,20 @@ def test_normalisation():
     torch.testing.assert_close(transformed(noise(), format=format, **STILL), expected)
     evaluate = build_eval_transform(AugmentationConfig(eval_crop_ratio=1.0), format)
     torch.testing.assert_close(evaluate(noise()), expected)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_normalisation_has_the_bits_of_torchvision(mode, channels):
+    declare_missing_ops()
+    from torchvision import transforms
+
+    mean, std = (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels]
+    picture = noise(41).convert(mode).crop((0, 0, 41, 23))
+    theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])(picture)
+    ours = ToNormalized(mean, std)(picture)
+    assert torch.equal(ours, theirs)
+    assert ours.shape == (channels, 23, 41)
+    assert ours.is_contiguous()
 
 
 def test_flips():

@@ -5,9 +5,12 @@ They draw from the global random states, which the caller sets for every sample 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -16,6 +19,22 @@ from vitx.errors import UsageError
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 Transform = Callable[[Image], Tensor]
+
+
+class ToNormalized:
+    """Picture to normalised [C, H, W] float32: the bits of torchvision's ToTensor and Normalize.
+
+    Those two take three times as long for a picture of 224 px.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean, self._std = (torch.tensor(each).view(-1, 1, 1) for each in (mean, std))
+
+    def __call__(self, picture: Image) -> Tensor:
+        """Return a picture of mode L or RGB as a tensor."""
+        rows = np.array(picture).reshape(picture.height, picture.width, -1)
+        planes = rows.transpose(2, 0, 1).astype(np.float32, order="C")
+        return torch.from_numpy(planes).div_(255).sub_(self._mean).div_(self._std)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +93,7 @@ def build_train_transform(
     if config.crop is not Crop.random_resized:
         # timm's chain begins with the crop to size; the rest of it stays as it is.
         chain.transforms[0] = transforms.Compose(_to_size(config, picture.image_px))
-    return chain  # type: ignore[no-any-return]
+    return _faster(chain, picture)
 
 
 def _to_size(config: AugmentationConfig, image_px: int) -> list[Callable[[Image], Image]]:
@@ -92,7 +111,7 @@ def build_eval_transform(config: AugmentationConfig, picture: PictureFormat) -> 
     declare_missing_ops()
     from timm.data import create_transform
 
-    return create_transform(  # type: ignore[no-any-return]
+    chain = create_transform(
         (picture.channels, picture.image_px, picture.image_px),
         is_training=False,
         interpolation="bicubic" if config.interpolation == "random" else config.interpolation,
@@ -100,6 +119,13 @@ def build_eval_transform(config: AugmentationConfig, picture: PictureFormat) -> 
         std=picture.std,
         crop_pct=config.eval_crop_ratio,
     )
+    return _faster(chain, picture)
+
+
+def _faster(chain: Any, picture: PictureFormat) -> Transform:
+    place = [type(each).__name__ for each in chain.transforms].index("Normalize")
+    chain.transforms[place - 1 : place + 1] = [ToNormalized(picture.mean, picture.std)]
+    return chain  # type: ignore[no-any-return]
 
 
 def _interpolation(config: AugmentationConfig) -> object:

@@ -6,7 +6,6 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,7 +120,8 @@ def _read(path: str) -> bytes:
         # A path may come out of a stranger's parquet: a pipe or device would never end.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise BadImageError("no regular file")
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (half the time of Path's)
+            return file.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadImageError(f"can't be read: {reason}") from error
