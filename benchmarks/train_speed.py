@@ -2,10 +2,11 @@
 
 Both programs train ViT-Ti with patch 4 on the same pictures of 32 px with DeiT's augmentation,
 AdamW, an average of the weights, logging and a checkpoint every epoch, in one precision at a time.
-They take turns: one trains an epoch, from one checkpoint to the next, while the other is stopped
-(SIGSTOP), so that both meet the same machine; start-up and the first epoch are not counted.
-In between, the bare eager step of the same model and a matrix product are measured. A round in
-which other processes took more than a little of the CPU is trained again and not counted.
+They take turns of a second: one trains while the other is stopped (SIGSTOP), so that both meet
+the same machine, however its speed changes. A round is an epoch of each, from one checkpoint to
+the next; start-up and the first epoch are not counted. After it, the bare eager step of the same
+model and a matrix product are measured. A round in which other processes took more than a little
+of the CPU is trained again and not counted.
 
 timm's train.py is not part of the package; take it from its repository, at the tag of the
 installed version, and name it with --timm-train or $TIMM_TRAIN. Without it vitx is measured alone.
@@ -37,6 +38,7 @@ from training.contestants import (
     PATCH_PX,
     TIMM_MODEL,
     Contestant,
+    Turn,
     timm_contestant,
     vitx_contestant,
     write_pictures,
@@ -49,6 +51,7 @@ TARGET = 1.0  # times timm's rate, in both precisions
 FEWEST_ROUNDS = 2  # an interval needs two
 # Of the machine's CPU time. A little costs much: at every operation one thread waits for the other.
 OTHERS_LIMIT = 0.03
+TURN_S = 1.0
 EAGER_STEPS = 4
 
 
@@ -102,10 +105,24 @@ class Measured:
     repeated: int = 0
 
 
+def train_epochs(contestants: Sequence[Contestant]) -> list[Turn]:
+    """Let each train one epoch, a turn at a time; return what each epoch took."""
+    epochs = {
+        contestant.name: Turn(seconds=0.0, epoch_done=False, others_s=0.0)
+        for contestant in contestants
+    }
+    while waiting := [each for each in contestants if not epochs[each.name].epoch_done]:
+        for contestant in waiting:
+            # What one left for the disk must not be written in the other's time.
+            os.sync()
+            epochs[contestant.name] += contestant.train_for(TURN_S)
+    return list(epochs.values())
+
+
 def take_turns(
     contestants: Sequence[Contestant], precision: str, *, samples: int, rounds: int, limit_s: float
 ) -> Measured:
-    """Let the contestants train an epoch each, round after round, in alternating order.
+    """Let the contestants train an epoch each, round after round.
 
     Args:
         contestants: who takes turns.
@@ -129,17 +146,13 @@ def take_turns(
             late = time.perf_counter() > deadline
             if late and len(measured.eager) >= FEWEST_ROUNDS:
                 break
-            turns = {}
-            for contestant in contestants if len(measured.eager) % 2 else reversed(contestants):
-                # What one left for the disk must not be written in the other's time.
-                os.sync()
-                turns[contestant.name] = contestant.train_epoch()
-            disturbed = max(others for _, others in turns.values()) > OTHERS_LIMIT
+            epochs = train_epochs(contestants)
+            disturbed = max(epoch.others_s / epoch.seconds for epoch in epochs) > OTHERS_LIMIT
             if disturbed and not late:
                 measured.repeated += 1
                 continue
-            for name, (seconds, _) in turns.items():
-                measured.rates[name].append(samples / seconds)
+            for contestant, epoch in zip(contestants, epochs, strict=True):
+                measured.rates[contestant.name].append(samples / epoch.seconds)
             measured.eager.append(step.rate(steps=EAGER_STEPS))
             measured.matmul_gflops.append(matmul_rate(DTYPES[precision], seconds=0.5))
     return measured

@@ -19,6 +19,7 @@ from PIL import Image
 IMAGE_PX, PATCH_PX, CLASSES, BATCH = 32, 4, 10, 64
 TIMM_MODEL = "vit_tiny_patch16_224"
 EPOCH_LIMIT_S = 600.0
+_POLL_S = 0.01
 # timm's train.py as it is; what torchvision lacks beside a CPU build of torch is declared first.
 LAUNCH = """
 import runpy, sys
@@ -27,6 +28,28 @@ declare_missing_ops()
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A while of one contestant.
+
+    Attributes:
+        seconds: how long it trained.
+        epoch_done: whether it wrote a checkpoint.
+        others_s: seconds of the whole CPU that other processes took meanwhile.
+    """
+
+    seconds: float
+    epoch_done: bool
+    others_s: float
+
+    def __add__(self, later: Turn) -> Turn:
+        return Turn(
+            seconds=self.seconds + later.seconds,
+            epoch_done=later.epoch_done,
+            others_s=self.others_s + later.others_s,
+        )
 
 
 @dataclass(kw_only=True)
@@ -55,35 +78,30 @@ class Contestant:
                 start_new_session=True,
             )
         try:
-            self._until_checkpoint()
+            self._newest = self.checkpoint()
+            if not self.train_for(EPOCH_LIMIT_S).epoch_done:
+                raise SystemExit(f"{self.name} made no checkpoint:\n{self._log_end()}")
             yield
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def train_epoch(self) -> tuple[float, float]:
-        """Continue to the next checkpoint.
-
-        Returns:
-            Seconds, and the share of the CPU that other processes took meanwhile.
-        """
+    def train_for(self, seconds: float) -> Turn:
+        """Continue for some seconds, or to the next checkpoint if that is sooner."""
         share = CpuShare(self._process.pid)
         started = time.perf_counter()
         os.killpg(self._process.pid, signal.SIGCONT)
-        seconds = self._until_checkpoint() - started
-        return seconds, share.of_others()
-
-    def _until_checkpoint(self) -> float:
-        before = self.checkpoint()
-        deadline = time.perf_counter() + EPOCH_LIMIT_S
-        while self.checkpoint() == before:
-            if self._process.poll() is not None or time.perf_counter() > deadline:
-                raise SystemExit(f"{self.name} made no checkpoint:\n{self._log_end()}")
-            time.sleep(0.005)
-        ended = time.perf_counter()
+        while True:
+            time.sleep(_POLL_S)
+            newest, elapsed = self.checkpoint(), time.perf_counter() - started
+            if newest != self._newest or elapsed > seconds:
+                break
+            if self._process.poll() is not None:
+                raise SystemExit(f"{self.name} ended:\n{self._log_end()}")
         os.killpg(self._process.pid, signal.SIGSTOP)
-        return ended
+        done, self._newest = newest != self._newest, newest
+        return Turn(seconds=elapsed, epoch_done=done, others_s=elapsed * share.of_others())
 
     def _log_end(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
@@ -102,7 +120,7 @@ def vitx_contestant(data: Path, folder: Path, precision: str, *further: str) -> 
     return Contestant(
         name="vitx",
         command=command,
-        checkpoint=lambda: max((each.name for each in checkpoints.glob("step-*")), default=None),
+        checkpoint=lambda: _newest_in(checkpoints),
         log=folder / "vitx.txt",
     )
 
@@ -131,6 +149,15 @@ def timm_contestant(
         checkpoint=lambda: last.stat().st_mtime_ns if last.exists() else None,
         log=folder / "timm.txt",
     )
+
+
+def _newest_in(checkpoints: Path) -> str | None:
+    # Asked a hundred times a second, beside the training: globbing would cost more.
+    try:
+        names = os.listdir(checkpoints)
+    except FileNotFoundError:
+        return None
+    return max((name for name in names if name.startswith("step-")), default=None)
 
 
 def write_pictures(folder: Path, *, train: int, val: int) -> Path:
