@@ -34,6 +34,7 @@ from machine import matmul_rate, parse, print_record, print_table
 from scipy import stats
 from training.contestants import (
     BATCH,
+    EPOCH_LIMIT_S,
     IMAGE_PX,
     PATCH_PX,
     TIMM_MODEL,
@@ -116,6 +117,8 @@ def train_epochs(contestants: Sequence[Contestant]) -> list[Turn]:
             # What one left for the disk must not be written in the other's time.
             os.sync()
             epochs[contestant.name] += contestant.train_for(TURN_S)
+            if epochs[contestant.name].seconds > EPOCH_LIMIT_S:
+                contestant.give_up("made no checkpoint")
     return list(epochs.values())
 
 

@@ -285,8 +285,7 @@ def _bad_images(config: DatasetConfig, images: LabelledImages) -> BadImagePolicy
 def _stop_at(config: TrainConfig, plan: Plan, stop: StopRequest) -> list[StopAt]:
     if config.stop_at is None:
         return []
-    duration = Duration.parse(config.stop_at, setting="stop_at")
-    step = duration.steps(steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
+    step = plan.steps_in(config.stop_at, setting="stop_at")
     return [StopAt(step, stop, reason=f"stop_at={config.stop_at}")]
 
 

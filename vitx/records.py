@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from vitx.config.duration import Duration
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -49,6 +51,11 @@ class Plan:
     def accumulation(self) -> int:
         """Forward passes per optimizer step."""
         return self.batch_size // self.micro_batch
+
+    def steps_in(self, text: str, *, setting: str) -> int:
+        """Return a duration such as `5ep`, `100st` or `5%` in steps; `setting` is for the error."""
+        duration = Duration.parse(text, setting=setting)
+        return duration.steps(steps_per_epoch=self.steps_per_epoch, total_steps=self.total_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from machine import CpuShare
@@ -80,7 +81,7 @@ class Contestant:
         try:
             self._newest = self.checkpoint()
             if not self.train_for(EPOCH_LIMIT_S).epoch_done:
-                raise SystemExit(f"{self.name} made no checkpoint:\n{self._log_end()}")
+                self.give_up("made no checkpoint")
             yield
         finally:
             with suppress(ProcessLookupError):
@@ -98,13 +99,15 @@ class Contestant:
             if newest != self._newest or elapsed > seconds:
                 break
             if self._process.poll() is not None:
-                raise SystemExit(f"{self.name} ended:\n{self._log_end()}")
+                self.give_up("ended")
         os.killpg(self._process.pid, signal.SIGSTOP)
         done, self._newest = newest != self._newest, newest
         return Turn(seconds=elapsed, epoch_done=done, others_s=elapsed * share.of_others())
 
-    def _log_end(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+    def give_up(self, reason: str) -> NoReturn:
+        """End the benchmark with a reason and the end of the contestant's log."""
+        lines = self.log.read_text(errors="replace").splitlines()[-20:]
+        raise SystemExit("\n".join([f"{self.name} {reason}:", *lines]))
 
 
 def vitx_contestant(data: Path, folder: Path, precision: str, *further: str) -> Contestant:

@@ -14,11 +14,9 @@ import torch
 from vitx.assemble import Assembly, picture_format
 from vitx.checkpoint.store import Snapshot
 from vitx.commands.opening import Opened
-from vitx.config.duration import Duration
 from vitx.config.schema import TrainConfig
 from vitx.models.build import count_parameters
 from vitx.optim.groups import summarise
-from vitx.records import Plan
 
 
 def opening_lines(opened: Opened, assembly: Assembly, snapshot: Snapshot | None) -> Iterator[str]:
@@ -55,14 +53,10 @@ def opening_lines(opened: Opened, assembly: Assembly, snapshot: Snapshot | None)
     )
     if snapshot is not None:
         yield _line("resumed", f"at step {snapshot.step} of {plan.total_steps}")
-    if config.stop_at is not None and not _stops(config.stop_at, plan, trainer.state.step):
-        yield _line("", f"stop_at={config.stop_at} is not ahead: training goes on to its end")
-
-
-def _stops(text: str, plan: Plan, step: int) -> bool:
-    duration = Duration.parse(text, setting="stop_at")
-    end = duration.steps(steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
-    return step < end < plan.total_steps
+    if config.stop_at is not None:
+        end = plan.steps_in(config.stop_at, setting="stop_at")
+        if not trainer.state.step < end < plan.total_steps:
+            yield _line("", f"stop_at={config.stop_at} is not ahead: training goes on to its end")
 
 
 def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> Iterator[str]:

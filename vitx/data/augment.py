@@ -93,7 +93,7 @@ def build_train_transform(
     if config.crop is not Crop.random_resized:
         # timm's chain begins with the crop to size; the rest of it stays as it is.
         chain.transforms[0] = transforms.Compose(_to_size(config, picture.image_px))
-    return _faster(chain, picture)
+    return _with_our_normalisation(chain, picture)
 
 
 def _to_size(config: AugmentationConfig, image_px: int) -> list[Callable[[Image], Image]]:
@@ -119,11 +119,12 @@ def build_eval_transform(config: AugmentationConfig, picture: PictureFormat) -> 
         std=picture.std,
         crop_pct=config.eval_crop_ratio,
     )
-    return _faster(chain, picture)
+    return _with_our_normalisation(chain, picture)
 
 
-def _faster(chain: Any, picture: PictureFormat) -> Transform:
+def _with_our_normalisation(chain: Any, picture: PictureFormat) -> Transform:
     place = [type(each).__name__ for each in chain.transforms].index("Normalize")
+    # In front of it stands the step to a tensor.
     chain.transforms[place - 1 : place + 1] = [ToNormalized(picture.mean, picture.std)]
     return chain  # type: ignore[no-any-return]
 

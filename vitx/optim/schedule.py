@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from vitx.config.duration import Duration
 from vitx.config.schema import Per, ScheduleConfig, ScheduleKind
 from vitx.errors import UsageError
 from vitx.records import Plan
@@ -57,9 +56,7 @@ class Schedule:
         return float(max(group["lr"] for group in self._optimizer.param_groups))
 
     def _length(self, text: str, plan: Plan, *, setting: str) -> int:
-        duration = Duration.parse(text, setting=setting)
-        steps = duration.steps(steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps)
-        length = self._count(steps)
+        length = self._count(plan.steps_in(text, setting=setting))
         if setting == "schedule.warmup" and length >= self._count(plan.total_steps):
             unit, other = ("epochs", "schedule.per=step") if self._per_epoch else ("steps", "0")
             raise UsageError(

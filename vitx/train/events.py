@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vitx.config.duration import Duration
 from vitx.records import Plan
 
 if TYPE_CHECKING:
@@ -48,10 +47,8 @@ class Every:
     """An interval of steps that also falls on the last step."""
 
     def __init__(self, text: str, plan: Plan, *, setting: str) -> None:
-        steps = Duration.parse(text, setting=setting).steps(
-            steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps
-        )
-        self._interval, self._last = max(1, steps), plan.total_steps
+        self._interval = max(1, plan.steps_in(text, setting=setting))
+        self._last = plan.total_steps
 
     def due(self, step: int) -> bool:
         """Say whether it is time after `step` steps."""
