@@ -73,6 +73,8 @@ def test_in_the_middle_of_a_step_that_waits_for_data(
         program = vitx("train", *words)
         program.reaches(somebody_waits, what="a loader that reads the picture")
         program.reaches(lambda: logged(run_dir) == 4, what="the step before")
+        if workers:
+            program.rests()  # the step has begun: it waits for the loader that waits
         program.signal_group(number)
         time.sleep(0.3)
         assert program.running()  # the step has its first half and needs the second
@@ -159,6 +161,8 @@ def test_the_second_signal_ends_it_at_once(
         program = vitx("train", *words)
         program.reaches(somebody_waits, what="a loader that reads the picture")
         program.reaches(lambda: logged(run_dir) == 4, what="the step before")
+        if workers:
+            program.rests()  # the step has begun: it waits for the loader that waits
         program.signal(signal.SIGINT)
         time.sleep(0.2)
         assert program.running()

@@ -20,6 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
+RESTS_S = 0.2  # without a moment on a processor, and not for lack of one
 
 
 class Program:
@@ -49,6 +50,21 @@ class Program:
         """Wait until something is true of the running program."""
         until(lambda: condition() or not self.running(), what=what)
         assert self.running(), f"ended before {what}:\n{self.text}"
+
+    def rests(self) -> None:
+        """Wait until its main thread waits for something that others hold up."""
+
+        def used() -> tuple[str, str]:
+            folder = Path(f"/proc/{self.pid}")
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            return state, (folder / "schedstat").read_text().split()[0]
+
+        def unchanged() -> bool:
+            before = used()
+            time.sleep(RESTS_S)
+            return before == used() and before[0] == "S"
+
+        self.reaches(unchanged, what="a rest")
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
