@@ -153,7 +153,7 @@ def check_parts(config: TrainConfig) -> None:
     choose_device(config.runtime.device)
     dataset = config.dataset
     fit = Fit(
-        num_classes=dataset.num_classes or 2, channels=dataset.channels, image_px=dataset.image_px
+        num_classes=dataset.num_classes or 2, channels=dataset.channels, image_px=config.image_px
     )
     try:
         with torch.device("meta"):
@@ -207,7 +207,7 @@ def make_model(config: TrainConfig, *, num_classes: int, device: torch.device) -
     """Build the model on its device, with the weights it starts from."""
     dataset = config.dataset
     set_random_state(derive("init", config.seed))
-    fit = Fit(num_classes=num_classes, channels=dataset.channels, image_px=dataset.image_px)
+    fit = Fit(num_classes=num_classes, channels=dataset.channels, image_px=config.image_px)
     model = build_model(config.model, fit)
     if config.model.weights is not None:
         load_weights(model, weights_file(config.model.weights))
@@ -236,7 +236,7 @@ def picture_format(config: TrainConfig) -> PictureFormat:
     """Return what the run's model wants to see."""
     mean, std = normalisation(config.model, config.dataset.channels)
     return PictureFormat(
-        image_px=config.dataset.image_px,
+        image_px=config.image_px,
         mean=tuple(config.dataset.mean or mean),
         std=tuple(config.dataset.std or std),
     )

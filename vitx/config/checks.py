@@ -115,6 +115,8 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
     yield from _at_least("logger.wandb.init_timeout_s", wandb.init_timeout_s, 1)
     yield from _at_least("logger.wandb.finish_timeout_s", wandb.finish_timeout_s, 1)
     optional_positive = {
+        "model.image_px": config.model.image_px,
+        "dataset.image_px": config.dataset.image_px,
         "model.patch_px": config.model.patch_px,
         "optimizer.lr_batch": optimizer.lr_batch,
         "evaluation.batch_size": config.evaluation.batch_size,
@@ -155,7 +157,6 @@ def _dataset(dataset: DatasetConfig) -> Iterator[str]:
         yield f"dataset.mean={dataset.mean}: expected finite numbers"
     if dataset.std is not None and not all(0 < value < math.inf for value in dataset.std):
         yield f"dataset.std={dataset.std}: expected numbers above 0"
-    yield from _at_least("dataset.image_px", dataset.image_px, 1)
     yield from _at_least("dataset.max_pixels", dataset.max_pixels, 1)
     if dataset.workers is not None:
         yield from _at_least("dataset.workers", dataset.workers, 0)

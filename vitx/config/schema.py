@@ -5,6 +5,7 @@ only selects and combines these fields. Importing this module imports neither to
 
 Field metadata:
     path: the value is a path; the command line takes it as it is, commas and all.
+    positional: a word without `=` is its value; the group of that name completes it.
     may_change: the value may differ when a run is resumed.
 """
 
@@ -38,6 +39,30 @@ class Crop(Enum):
     pad = "pad"
 
 
+class PosEmbed(Enum):
+    """How a transformer is told where a patch lies."""
+
+    none = "none"
+    learned = "learned"
+    learned_2d = "learned_2d"
+    sincos = "sincos"
+    relative = "relative"
+
+
+class Stem(Enum):
+    """How a patch becomes a token."""
+
+    linear = "linear"
+    conv = "conv"
+
+
+class Pool(Enum):
+    """What the classifier sees."""
+
+    token = "token"  # noqa: S105 (a class token)
+    avg = "avg"
+
+
 class Loss(Enum):
     """Classification losses."""
 
@@ -68,6 +93,17 @@ class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class Order(Enum):
+    """What a list of models is sorted by."""
+
+    family = "family"
+    model = "model"
+    parameters = "parameters"
+    gmacs = "gmacs"
+    px = "px"
+    top1 = "top1"
 
 
 class Weights(Enum):
@@ -111,8 +147,8 @@ class DatasetConfig:
     """hub: the column of labels."""
     num_classes: int | None = None
     """Number of classes; null takes it from the class names, else from the training labels."""
-    image_px: int = 224
-    """Side of the square picture the model sees, in pixels."""
+    image_px: int | None = None
+    """Side of the square picture the model sees, in pixels; null is model.image_px."""
     channels: int = 3
     """3 (RGB) or 1 (grey)."""
     mean: list[float] | None = None
@@ -132,11 +168,33 @@ class DatasetConfig:
 
 
 @dataclass(kw_only=True)
+class VariantConfig:
+    """What is different from the published architecture, for ablations of ViT, DeiT and XCiT."""
+
+    pos_embed: PosEmbed | None = None
+    """none, learned (1-D), learned_2d, sincos or relative; null is the model's own. XCiT: none."""
+    stem: Stem | None = None
+    """linear (one convolution per patch) or conv (3x3 ones of stride 2); null is its own."""
+    pool: Pool | None = None
+    """token (class token) or avg (mean of the patches, no class token); null is its own."""
+    xca: bool = True
+    """XCiT: cross-covariance attention; false leaves it out."""
+    lpi: bool = True
+    """XCiT: local patch interaction; false leaves it out."""
+    qk_norm: bool = True
+    """XCiT: queries and keys of length 1; false leaves them as they are."""
+    learned_temperature: bool = True
+    """XCiT: a learned temperature per head; false fixes it at 1."""
+
+
+@dataclass(kw_only=True)
 class ModelConfig:
-    """A timm architecture and its regularisation."""
+    """An architecture and its regularisation."""
 
     name: str = MISSING
-    """timm architecture, as in timm.list_models(), with an optional .tag."""
+    """timm architecture with an optional .tag, or one of vitx (vitx models lists both)."""
+    image_px: int = 224
+    """Side of the pictures it was published for, in pixels; dataset.image_px=null takes it."""
     weights: str | None = field(default=None, metadata={"path": True})
     """Weights to start from: a run, a checkpoint folder or a .safetensors file; null is random."""
     patch_px: int | None = None
@@ -145,8 +203,10 @@ class ModelConfig:
     """Stochastic depth rate in [0, 1)."""
     dropout: float = 0.0
     """Dropout rate before the classifier, in [0, 1)."""
+    variant: VariantConfig = field(default_factory=VariantConfig)
+    """What is different from the published architecture."""
     args: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of the timm architecture, plain values only."""
+    """Further arguments of the architecture, plain values only."""
 
 
 @dataclass(kw_only=True)
@@ -363,6 +423,11 @@ class TrainConfig:
     """Save and leave with code 75 here (500st, 3ep, 50%), to go on later; null runs to the end."""
 
     @property
+    def image_px(self) -> int:
+        """Side of the pictures the model sees."""
+        return self.dataset.image_px or self.model.image_px
+
+    @property
     def micro_batch(self) -> int:
         """Pictures in one forward pass of training."""
         return min(self.runtime.micro_batch or self.batch_size, self.batch_size)
@@ -388,3 +453,25 @@ class EvalConfig:
     """Loader processes; null chooses."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(kw_only=True)
+class ModelsConfig:
+    """`vitx models`: list the options of model= with their size and published results."""
+
+    pattern: str | None = field(default=None, metadata={"positional": "model"})
+    """Part of a name, or a pattern such as 'xcit_*_p8'; the whole name of one shows all of it."""
+    family: str | None = None
+    """Only this family: ViT, DeiT, XCiT, AlterNet, ..."""
+    px: int | None = None
+    """Only those published for pictures of this side."""
+    max_parameters: float | None = None
+    """Most parameters, in millions."""
+    max_gmacs: float | None = None
+    """Most multiply-accumulates for one picture, in 10^9."""
+    min_top1: float | None = None
+    """Least published top-1, in percent."""
+    sort: Order = Order.family
+    """family (and size in it), model, parameters, gmacs, px or top1."""
+    descending: bool = False
+    """Largest first."""

@@ -15,7 +15,6 @@ from torch import nn
 
 from vitx.config.schema import ModelConfig
 from vitx.errors import UsageError, near_matches
-from vitx.runtime.torchvision_ops import declare_missing_ops
 
 _TRIED_SIZES = 12
 _WEIGHTS = "weights come from model.weights"
@@ -32,6 +31,11 @@ _DECIDED = {
     "patch_size": "set model.patch_px",
     "drop_path_rate": "set model.drop_path",
     "drop_rate": "set model.dropout",
+    "embed_layer": "set model.variant",
+    "class_token": "set model.variant.pool",
+    "global_pool": "set model.variant.pool",
+    "pos_embed": "set model.variant.pos_embed",
+    "use_pos_embed": "set model.variant.pos_embed",
     "features_only": "a model has to classify",
     "out_indices": "a model has to classify",
     "scriptable": "vitx does not script models",
@@ -63,8 +67,7 @@ def build_model(config: ModelConfig, fit: Fit) -> nn.Module:
     Raises:
         UsageError: timm has no such model, it does not take an argument, or the size doesn't fit.
     """
-    declare_missing_ops()
-
+    _make_models_known()
     if problem := _unknown_name(config.name):
         raise UsageError(problem)
     for name in config.args.keys() & _DECIDED.keys():
@@ -92,7 +95,7 @@ def normalisation(
 
     Grey pictures take 0.5 and 0.5.
     """
-    declare_missing_ops()
+    _make_models_known()
     from timm.models import get_pretrained_cfg, is_model
 
     published = get_pretrained_cfg(config.name) if is_model(config.name) else None
@@ -121,10 +124,31 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def _make_models_known() -> None:
+    """Have timm's registry hold our own architectures too."""
+    # Importing a module of architectures registers them.
+    from vitx.models.architectures import alternet, cifar_vit  # noqa: F401
+
+
 def _create(config: ModelConfig, fit: Fit) -> nn.Module:
+    """Build the architecture, varied if it is to be."""
+    from vitx.models.architectures import variants
+
+    if not variants.changes(config.variant):
+        return _create_published(config, fit, {})
+    with torch.device("meta"):
+        published = _create_published(config, fit, {})
+    variants.refuse_unknown(published, config.variant)
+    further = variants.vit_arguments(config.variant) if variants.is_vit(published) else {}
+    model = _create_published(config, fit, further)
+    variants.vary(model, config.variant)
+    return model
+
+
+def _create_published(config: ModelConfig, fit: Fit, further: dict[str, Any]) -> nn.Module:
     import timm
 
-    arguments: dict[str, Any] = dict(config.args)
+    arguments: dict[str, Any] = {**config.args, **further}
     if config.patch_px is not None:
         arguments["patch_size"] = config.patch_px
     published = timm.models.get_pretrained_cfg(config.name)

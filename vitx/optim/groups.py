@@ -24,16 +24,15 @@ class GroupSummary:
 def build_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Return parameter groups for a timm optimizer.
 
-    One-dimensional parameters, biases and what the model names in `no_weight_decay()` have no
-    weight decay, unless `decay_all`. With `layer_decay` d, a group at depth l of L layers has the
-    learning rate times d^(L - l) (BEiT, arXiv 2106.08254), as `lr_scale`.
+    One-dimensional parameters, biases, what the model names in `no_weight_decay()` and modules with
+    `exempt_from_weight_decay` have no weight decay, unless `decay_all`. With `layer_decay` d, a
+    group at depth l of L layers has the learning rate times d^(L - l) (BEiT, arXiv 2106.08254), as
+    `lr_scale`.
     """
     declare_missing_ops()
     from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
-    exempt: set[str] = set()
-    if not config.decay_all and callable(declared := getattr(model, "no_weight_decay", None)):
-        exempt = declared()
+    exempt = set() if config.decay_all else _exempt(model)
     groups: list[dict[str, Any]]
     if config.layer_decay is None:
         groups = param_groups_weight_decay(
@@ -51,6 +50,15 @@ def build_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, An
             layer_decay=config.layer_decay,
         )
     return groups
+
+
+def _exempt(model: nn.Module) -> set[str]:
+    declared = getattr(model, "no_weight_decay", set)
+    return declared() | {
+        f"{name}.*"
+        for name, module in model.named_modules()
+        if getattr(module, "exempt_from_weight_decay", False)
+    }
 
 
 def summarise(groups: list[dict[str, Any]]) -> list[GroupSummary]:

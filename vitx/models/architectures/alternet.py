@@ -1,0 +1,378 @@
+"""AlterNet: a pre-activation ResNet whose stages end in local self-attention.
+
+Source: N. Park, S. Kim, How Do Vision Transformers Work?, ICLR 2022 (arXiv 2202.06709), and the
+structure of its released code (xxxnell/how-do-vits-work, 9571ff1). Without attention blocks it is
+the pre-activation ResNet (K. He et al., arXiv 1603.05027) that the paper compares it with.
+
+Shapes: B batch, C channels, H height, W width of a feature map, P side of a window, h heads,
+d channels of a head.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from timm.layers import DropPath
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STAGE_WIDTHS = (64, 128, 256, 512)
+STAGE_HEADS = (3, 6, 12, 24)
+HEAD_DIM = 64
+PLACEMENTS = ("alternate", "end", "start")
+
+BLOCKS: dict[str, tuple[int, ...]] = {
+    "alternet_18": (2, 2, 2, 2),
+    "alternet_34": (3, 4, 6, 4),
+    "alternet_50": (3, 4, 6, 4),
+    "alternet_101": (3, 4, 23, 4),
+    "alternet_152": (3, 8, 36, 4),
+    "preresnet_18": (2, 2, 2, 2),
+    "preresnet_34": (3, 4, 6, 3),
+    "preresnet_50": (3, 4, 6, 3),
+    "preresnet_101": (3, 4, 23, 3),
+    "preresnet_152": (3, 8, 36, 3),
+}
+"""Residual blocks per stage, by model."""
+BASIC = {"alternet_18", "alternet_34", "preresnet_18", "preresnet_34"}
+"""Models of two 3x3 convolutions a block; the others have bottlenecks."""
+MSA: dict[str, dict[str, tuple[int, ...]]] = {
+    "released": {
+        "alternet_18": (0, 1, 1, 1),
+        "alternet_34": (0, 1, 3, 2),
+        "alternet_50": (0, 1, 3, 2),
+        "alternet_101": (0, 1, 3, 2),
+        "alternet_152": (0, 1, 3, 2),
+    },
+    "optimum": {"alternet_50": (0, 1, 1, 2)},
+}
+"""Attention blocks per stage by name and model: of the released code, and those that the paper's
+build-up on CIFAR-100 ends with."""
+
+
+class ConvBlock(nn.Module):
+    """Pre-activation residual block of convolutions, [B, C, H, W] to [B, C', H/s, W/s].
+
+    BN-ReLU comes first; where the shape changes, the shortcut is a 1x1 convolution behind it.
+
+    Args:
+        channels: C.
+        width: of the stage; a bottleneck puts out four times as many channels.
+        stride: s.
+        bottleneck: 1x1, 3x3, 1x1 convolutions instead of two 3x3.
+        drop_path: stochastic depth rate.
+    """
+
+    def __init__(
+        self, channels: int, width: int, *, stride: int, bottleneck: bool, drop_path: float
+    ) -> None:
+        super().__init__()
+        out = 4 * width if bottleneck else width
+        kernels = (1, 3, 1) if bottleneck else (3, 3)
+        widths = [channels, *[width] * (len(kernels) - 1), out]
+        strided = kernels.index(3)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(each) for each in widths[:-1])
+        self.convs = nn.ModuleList(
+            nn.Conv2d(
+                widths[place],
+                widths[place + 1],
+                kernel,
+                stride=stride if place == strided else 1,
+                padding=kernel // 2,
+                bias=False,
+            )
+            for place, kernel in enumerate(kernels)
+        )
+        self.shortcut = _shortcut(channels, out, stride=stride)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        skip = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            x = F.relu(norm(x))
+            if self.shortcut is not None and conv is self.convs[0]:
+                skip = self.shortcut(x)
+            x = conv(x)
+        out: Tensor = skip + self.drop_path(x)
+        return out
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside windows, with one learned 2-D relative bias shared by the heads.
+
+    Args:
+        channels: of the input, [B, C, H, W] with H and W multiples of the window.
+        out: channels of the output, [B, out, H, W].
+        heads: h; each has `HEAD_DIM` channels whatever C is.
+        window: P.
+    """
+
+    def __init__(self, channels: int, out: int, *, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.qkv = nn.Conv2d(channels, 3 * heads * HEAD_DIM, 1, bias=False)
+        self.proj = nn.Conv2d(heads * HEAD_DIM, out, 1)
+        self.relative_bias = nn.Parameter(0.02 * torch.randn(2 * window - 1, 2 * window - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, out, H, W].
+
+        Raises:
+            ValueError: the windows don't fill the map.
+        """
+        P, (H, W) = self.window, x.shape[-2:]  # noqa: N806
+        if H % P or W % P:
+            raise ValueError(
+                f"a feature map of {H} x {W} is no multiple of the window, {P}; small pictures "
+                "want model.args.stem=cifar and model.args.window=4"
+            )
+        # [B, 3 h d, H, W] -> [B, H/P, W/P, 3 h, P P, d]: every window attends for itself
+        qkv = self.qkv(x).unflatten(1, (3 * self.heads, HEAD_DIM))
+        qkv = qkv.unflatten(3, (H // P, P)).unflatten(5, (W // P, P))
+        qkv = qkv.permute(0, 3, 5, 1, 4, 6, 2).flatten(4, 5)
+        q, k, v = qkv.chunk(3, dim=3)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias().to(q.dtype))
+        # [B, H/P, W/P, h, P P, d] -> [B, h d, H, W]
+        x = x.unflatten(4, (P, P)).permute(0, 3, 6, 1, 4, 2, 5)
+        out: Tensor = self.proj(x.flatten(5, 6).flatten(3, 4).flatten(1, 2))
+        return out
+
+    def _bias(self) -> Tensor:
+        """Return [P P, P P]: the bias from every place of a window to every other."""
+        along = torch.arange(self.window, device=self.relative_bias.device)
+        offset = along[None, :] - along[:, None] + self.window - 1  # key minus query
+        bias = self.relative_bias[offset[:, None, :, None], offset[None, :, None, :]]
+        return bias.flatten(2, 3).flatten(0, 1)
+
+
+class AttentionBlock(nn.Module):
+    """Pre-activation residual block of window attention, without an MLP.
+
+    BN-GELU, 1x1 convolution, BN, window attention; the shortcut as in `ConvBlock`.
+
+    Args:
+        channels: of the input.
+        width: of the stage.
+        heads: attention heads.
+        window: side of a window.
+        bottleneck: reduce the channels fourfold inside, and put out four times the width.
+        drop_path: stochastic depth rate.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        heads: int,
+        window: int,
+        bottleneck: bool,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        factor = 4 if bottleneck else 1
+        out, inner = factor * width, channels // factor
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, inner, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(inner)
+        self.attn = WindowAttention(inner, out, heads=heads, window=window)
+        self.shortcut = _shortcut(channels, out, stride=1)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output, [B, out, H, W]."""
+        skip = x
+        x = F.gelu(self.norm1(x))
+        if self.shortcut is not None:
+            skip = self.shortcut(x)
+        out: Tensor = skip + self.drop_path(self.attn(self.norm2(self.conv(x))))
+        return out
+
+
+class AlterNet(nn.Module):
+    """Four stages of convolution blocks, some of them replaced by window attention.
+
+    Args:
+        blocks: residual blocks of each stage.
+        msa: attention blocks of each stage.
+        placement: where they stand in it: `alternate` with convolutions up to the end of the stage
+            (the paper's build-up rule), at the `end`, or at the `start` behind the first block,
+            which changes the size.
+        window: side of a window; every stage's feature map has to be a multiple of it.
+        bottleneck: 1x1, 3x3, 1x1 blocks with four times the width outside.
+        stem: `imagenet`, 7x7 stride 2 and max pooling, or `cifar`, 3x3.
+        num_classes: classes; 0 leaves the features.
+        in_chans: channels of a picture.
+        drop_rate: dropout before the classifier.
+        drop_path_rate: stochastic depth of the last block; linear from 0 at the first.
+        global_pool: `avg` only.
+
+    Raises:
+        ValueError: the stages can't be built so.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        *,
+        msa: Sequence[int] = (0, 0, 0, 0),
+        placement: str = "alternate",
+        window: int = 7,
+        bottleneck: bool = True,
+        stem: str = "imagenet",
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        global_pool: str = "avg",
+    ) -> None:
+        super().__init__()
+        _refuse(global_pool not in ("avg", ""), f"global_pool={global_pool}: expected avg")
+        _refuse(stem not in ("imagenet", "cifar"), f"stem={stem}: expected imagenet or cifar")
+        _refuse(window < 1, f"window={window}: expected at least 1")
+        self.num_classes = num_classes
+        width = STAGE_WIDTHS[0]
+        if stem == "imagenet":
+            first = nn.Conv2d(in_chans, width, 7, stride=2, padding=3, bias=False)
+            self.stem = nn.Sequential(first, nn.MaxPool2d(3, stride=2, padding=1))
+        else:
+            self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False))
+        last = max(1, sum(blocks) - 1)
+        rates = (drop_path_rate * number / last for number in itertools.count())
+        channels, stages = width, []
+        for place, kinds in enumerate(_stages(blocks, msa, placement)):
+            width, stage = STAGE_WIDTHS[place], []
+            for number, is_msa in enumerate(kinds):
+                rate = next(rates)
+                block: nn.Module
+                if is_msa:
+                    block = AttentionBlock(
+                        channels,
+                        width,
+                        heads=STAGE_HEADS[place],
+                        window=window,
+                        bottleneck=bottleneck,
+                        drop_path=rate,
+                    )
+                else:
+                    block = ConvBlock(
+                        channels,
+                        width,
+                        stride=2 if place and not number else 1,
+                        bottleneck=bottleneck,
+                        drop_path=rate,
+                    )
+                channels = 4 * width if bottleneck else width
+                stage.append(block)
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.num_features = self.head_hidden_size = channels
+        self.norm = nn.BatchNorm2d(channels)
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature map [B, C, H, W] behind the last normalisation."""
+        return F.relu(self.norm(self.stages(self.stem(x))))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return [B, classes] of a feature map, or [B, C] before the classifier."""
+        features: Tensor = self.head_drop(x.mean((2, 3)))
+        logits: Tensor = features if pre_logits else self.head(features)
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [B, classes] of pictures [B, channels, H, W]."""
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a new last layer in place."""
+        _refuse(global_pool not in (None, "avg", ""), f"global_pool={global_pool}: expected avg")
+        self.num_classes = num_classes
+        device = self.norm.weight.device
+        self.head = (
+            nn.Linear(self.num_features, num_classes, device=device)
+            if num_classes
+            else nn.Identity()
+        )
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return timm's patterns of the layers, for layer decay."""
+        block = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"
+        return {"stem": r"^stem", "blocks": [(block, None), (r"^norm", (99999,))]}
+
+
+def _shortcut(channels: int, out: int, *, stride: int) -> nn.Conv2d | None:
+    if stride == 1 and channels == out:
+        return None
+    return nn.Conv2d(channels, out, 1, stride=stride, bias=False)
+
+
+def _stages(blocks: Sequence[int], msa: Sequence[int], placement: str) -> Iterator[list[bool]]:
+    """Yield for each stage which of its blocks are attention blocks."""
+    four = len(STAGE_WIDTHS)
+    _refuse(len(blocks) != four or min(blocks) < 1, f"blocks={list(blocks)}: expected {four}")
+    _refuse(len(msa) != four, f"msa={list(msa)}: expected {four} counts, one a stage")
+    _refuse(placement not in PLACEMENTS, f"placement={placement}: expected {'|'.join(PLACEMENTS)}")
+    for count, attentive in zip(blocks, msa, strict=True):
+        most = count // 2 if placement == "alternate" else count - 1
+        _refuse(
+            not 0 <= attentive <= most,
+            f"msa={list(msa)}: a stage of {count} blocks takes 0 to {most} with {placement}",
+        )
+        plain = count - attentive
+        yield {
+            "alternate": [False] * (plain - attentive) + [False, True] * attentive,
+            "end": [False] * plain + [True] * attentive,
+            "start": [False] + [True] * attentive + [False] * (plain - 1),
+        }[placement]
+
+
+def _refuse(wrong: bool, reason: str) -> None:
+    if wrong:
+        raise ValueError(reason)
+
+
+def _register(name: str) -> None:
+    own: dict[str, Any] = {"blocks": BLOCKS[name], "bottleneck": name not in BASIC}
+    named = {counts: MSA[counts][name] for counts in MSA if name in MSA[counts]}
+    if named:
+        own["msa"] = named["released"]
+
+    def create(pretrained: bool = False, **kwargs: Any) -> AlterNet:
+        arguments = own | kwargs
+        if isinstance(counts := arguments.get("msa"), str):
+            known = " or ".join(["four counts", *named])
+            _refuse(counts not in named, f"msa={counts}: for {name} expected {known}")
+            arguments["msa"] = named[counts]
+        model: AlterNet = build_model_with_cfg(AlterNet, name, pretrained, **arguments)
+        return model
+
+    create.__name__ = name
+    register_model(create)
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        name: {
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "first_conv": "stem.0",
+            "classifier": "head",
+        }
+        for name in BLOCKS
+    }
+)
+for _name in BLOCKS:
+    _register(_name)
