@@ -12,6 +12,7 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from vitx import __version__
 from vitx.errors import Interrupted, UsageError, VitxError, as_storage_error, near_matches
@@ -19,10 +20,12 @@ from vitx.errors import Interrupted, UsageError, VitxError, as_storage_error, ne
 VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
     "eval": "measure a run again: vitx eval run=runs/x",
+    "models": "list the models with their size and published results: vitx models 'xcit_*'",
     "completion": 'complete words in the shell: eval "$(vitx completion bash)"',
 }
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
+_PLAIN = {"models"}  # verbs that Hydra composes nothing for
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -86,6 +89,9 @@ def _run(verb: str, args: list[str]) -> int:
 
     if "--version" in args:
         return _dispatch(["--version"])
+    command = partial(importlib.import_module, f"vitx.commands.{verb}")
+    if verb in _PLAIN and not {"--help", "-h"} & set(args):
+        return int(command().main(args))
     words = split(verb, args)
     if words.has("--help", "-h"):
         from vitx.config.manual import page
@@ -95,9 +101,7 @@ def _run(verb: str, args: list[str]) -> int:
         sys.stdout.write(page(verb, topic, folders=words.folders))
         return 0
     screen(verb, words)
-    command = importlib.import_module(f"vitx.commands.{verb}")
-    code: int = command.main(hydra_arguments(verb, words))
-    return code
+    return int(command().main(hydra_arguments(verb, words)))
 
 
 def _complete(typed: list[str]) -> int:

@@ -31,8 +31,9 @@ with_zsh = pytest.mark.skipif(ZSH is None, reason="zsh is not installed")
         ([""], [*VERBS, "--help", "--version"]),
         (["completion", ""], ["bash", "zsh"]),
         (["train", "mod"], ["model=", "model."]),
-        (["train", "model=xcit_s12"], ["model=xcit_s12", "model=xcit_s12_p8"]),
-        (["train", "-m", "model=a,deit_"], [f"model=a,deit_{s}" for s in ("b", "s", "ti")]),
+        (["train", "model=deit3_m"], ["model=deit3_m"]),
+        (["models", "xcit_s12_p8_"], ["xcit_s12_p8_384"]),
+        (["train", "-m", "model=a,bit_r50"], [f"model=a,bit_r50{s}" for s in ("x1", "x3")]),
         (
             ["train", "optimizer.l"],
             ["optimizer.lr=", "optimizer.lr_batch=", "optimizer.layer_decay="],
@@ -62,7 +63,7 @@ def test_the_topics_of_help_are_offered() -> None:
 def test_the_options_of_a_further_folder_are_offered(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").touch()
-    assert complete(["train", "--config-dir", str(tmp_path), "model=mi"], VERBS) == ["model=mine"]
+    assert complete(["train", "--config-dir", str(tmp_path), "model=min"], VERBS) == ["model=mine"]
 
 
 def test_an_unknown_shell_is_refused() -> None:
@@ -140,7 +141,7 @@ def test_bash_completes(
         ("vitx train debug=f\t", "vitx train debug=fast"),
         ("vitx train debug=f\tbatch_s\t8", "vitx train debug=fast batch_size=8"),
         ("vitx train logger.wandb.gr\tx", "vitx train logger.wandb.group=x"),
-        ("vitx train -m model=a,deit_t\tseed=1", "vitx train -m model=a,deit_ti seed=1"),
+        ("vitx train -m model=a,deit3_h\tseed=1", "vitx train -m model=a,deit3_h seed=1"),
         ("vitx train dataset.path=su\t", "vitx train dataset.path=sub.txt"),
         ("vitx train dataset.path=./sub.t\tseed=1", "vitx train dataset.path=./sub.txt seed=1"),
     ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vitx.config.settings import groups, sections, settings
+from vitx.config.settings import groups, options, sections, settings
 from vitx.config.words import BARE_FLAGS, FLAGS_WITH_VALUE, split
 from vitx.errors import UsageError, VitxError, near_matches
 
@@ -120,7 +120,8 @@ def complete(words: Sequence[str], verbs: Iterable[str]) -> list[str]:
 def _names(verb: str, word: str) -> list[str]:
     """Return what a key can become, one dotted part further."""
     known = [*(f"{group}=" for group in groups(verb)), *(f"{name}=" for name in settings(verb))]
-    parts = []
+    free = [each.positional for each in settings(verb).values() if each.positional]
+    parts = _starting([option for group in free for option in options(group)], word)
     for name in _starting(known, word):
         head, dot, _ = name[len(word) :].partition(".")
         parts.append(word + head + dot)

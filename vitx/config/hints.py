@@ -15,13 +15,14 @@ from vitx.config.settings import Setting, groups, sections, settings
 from vitx.config.words import Override, elements
 from vitx.errors import near_matches
 
-_EXPECTED = {
+EXPECTED = {
     "text": "a text",
     "whole number": "a whole number",
     "number": "a number",
     "list of numbers": "a list of numbers such as [0.5,1.0]",
     "mapping": "entries, typed as {name}.ENTRY=VALUE",
 }
+"""What a value has to be, by the kind of its setting."""
 
 
 def explain(error: Exception, verb: str, args: Sequence[str]) -> str:
@@ -194,7 +195,7 @@ def _expected(setting: Setting) -> str:
     if setting.choices:
         line = "one of " + ", ".join(setting.choices)
     else:
-        line = _EXPECTED[setting.kind].format(name=setting.name)
+        line = EXPECTED[setting.kind].format(name=setting.name)
     return line + (" or null" if setting.nullable else "")
 
 

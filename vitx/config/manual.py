@@ -26,7 +26,7 @@ COMMON: dict[str, tuple[str, ...]] = {
     ),
     "eval": ("run", "checkpoint", "weights", "suite", "dataset.path", "batch_size", "device"),
 }
-"""The settings that people change most, by verb."""
+"""The settings that people change most, by verb; a verb without them composes nothing."""
 
 _FLAGS = (
     ("--help all", "every setting; --help optimizer for one section, --help seed for one setting"),
@@ -64,9 +64,19 @@ def page(verb: str, topic: str | None = None, *, folders: Sequence[Path] = ()) -
 
 
 def _overview(verb: str, folders: Sequence[Path]) -> list[str]:
+    title = _wrap((schema_of(verb).__doc__ or "").splitlines()[0].replace("`", ""))
     known = settings(verb)
+    if verb not in COMMON:
+        free = "".join(f"[{each.name}] " for each in known.values() if each.positional)
+        return [
+            *title,
+            "",
+            f"usage: vitx {verb} {free}[setting=value ...]",
+            "",
+            *_entries(known.values()),
+        ]
     return [
-        *_wrap((schema_of(verb).__doc__ or "").splitlines()[0].replace("`", "")),
+        *title,
         "",
         f"usage: vitx {verb} [group=option ...] [setting=value ...] [flags]",
         "",

@@ -49,6 +49,8 @@ class Setting:
     """Whether null is a value."""
     path: bool
     """Whether the value is a path."""
+    positional: str
+    """Group whose options it takes as a word without `=`; empty where it takes none."""
     doc: str
     """Meaning and unit."""
 
@@ -154,15 +156,20 @@ def _unquote(text: str) -> str:
 
 
 def _choices(verb: str) -> list[re.Match[str]]:
-    lines = (conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8").splitlines()
-    return [match for line in lines if (match := _CHOICE.match(line))]
+    return [match for line in _primary(verb) if (match := _CHOICE.match(line))]
+
+
+def _primary(verb: str) -> list[str]:
+    """Return the lines of a verb's primary config; none where Hydra has no part in it."""
+    file = conf_dir() / f"{verb}.yaml"
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
 
 def _defaults(verb: str) -> dict[str, str]:
     """Return what `conf/` sets if nothing is typed; the later entry of the list wins."""
     file = conf_dir() / f"{verb}.yaml"
     values: dict[str, str] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in _primary(verb):
         if match := _CHOICE.match(line):
             values |= option_values(match["group"], match["option"])
         elif _SELF.fullmatch(line):
@@ -206,6 +213,7 @@ def _walk(
             choices=("true", "false") if inner is bool else choices,
             nullable=nullable,
             path=bool(item.metadata.get("path")),
+            positional=item.metadata.get("positional", ""),
             doc=docs.get((cls.__name__, item.name), ""),
         )
 

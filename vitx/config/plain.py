@@ -1,0 +1,67 @@
+"""Words of a verb that composes nothing: settings of its dataclass, without Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from vitx.config.hints import EXPECTED, unknown_setting
+from vitx.config.settings import Setting, schema_of, settings
+from vitx.errors import UsageError, near_matches
+
+Config = TypeVar("Config")
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "text": str,
+    "whole number": int,
+    "number": float,
+    "true or false": {"true": True, "false": False}.__getitem__,
+}
+
+
+def read(verb: str, words: Sequence[str], schema: type[Config]) -> Config:
+    """Read `setting=value` words, and words without `=` for the settings that take them.
+
+    Args:
+        verb: whose settings they are.
+        words: as typed behind the verb.
+        schema: the verb's dataclass.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UsageError: a setting does not exist, or a value is of another kind.
+    """
+    known, values = settings(verb), {}
+    free = [setting for setting in known.values() if setting.positional]
+    for word in words:
+        name, equal, text = word.partition("=")
+        if word.startswith("-"):
+            raise UsageError(f"{word}: no such flag; vitx {verb} --help lists the settings")
+        if equal and name not in known:
+            raise UsageError(unknown_setting(verb, name))
+        if not equal and not free:
+            raise UsageError(f"{word}: one word too many; expected setting=value")
+        setting = known[name] if equal else free.pop(0)
+        values[setting.name] = _value(verb, setting, text if equal else word)
+    return schema(**values)
+
+
+def _value(verb: str, setting: Setting, text: str) -> Any:
+    if text == "null" and setting.nullable:
+        return None
+    if setting.kind == "choice":
+        if text not in setting.choices:
+            hint = near_matches(text, setting.choices) or f"; {'|'.join(setting.choices)}"
+            raise UsageError(f"{setting.name}={text}: no such choice{hint}")
+        return _enum(verb, setting.name)[text]
+    try:
+        return _READ[setting.kind](text)
+    except (ValueError, KeyError):
+        expected = EXPECTED.get(setting.kind, setting.kind)
+        raise UsageError(f"{setting.name}={text}: expected {expected}") from None
+
+
+def _enum(verb: str, name: str) -> Any:
+    return type(schema_of(verb)().__getattribute__(name))
