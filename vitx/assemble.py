@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -23,19 +25,20 @@ from vitx.data.mixing import Mixing
 from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples, TrainSamples
 from vitx.data.sources import LabelledImages, Splits, load_splits
-from vitx.errors import DataError, UsageError
+from vitx.errors import DataError, StorageError, UsageError
 from vitx.evaluate.loop import Evaluator
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console, ProgressLogger
 from vitx.models.build import Fit, build_model, normalisation
-from vitx.models.weights import load_weights
+from vitx.models.origin import as_safetensors, download, is_remote, what_is_expected
+from vitx.models.transfer import Transfer, transfer
 from vitx.objectives.classification import build_objective
 from vitx.optim.build import build_optimizer
 from vitx.optim.ema import build_ema
 from vitx.optim.groups import build_groups
 from vitx.optim.schedule import Schedule
 from vitx.records import Plan
-from vitx.runs import RunDir
+from vitx.runs import RunDir, classes_of
 from vitx.runtime.device import choose_device, choose_precision
 from vitx.runtime.seeds import derive, set_random_state
 from vitx.runtime.signals import StopRequest
@@ -62,6 +65,7 @@ class Assembly:
     """A trainer with the parts that the command still speaks of."""
 
     trainer: Trainer
+    transfer: Transfer | None
     splits: Splits
     machine: Machine
     evaluation: Evaluation
@@ -84,7 +88,7 @@ def assemble(
         stop: what the trainer polls.
         console: what is said goes there.
         loggers: take the rows; the progress display joins them.
-        start_step: step that the display starts at.
+        start_step: step that the display starts at; weights to start from are taken at 0.
 
     Returns:
         The trainer, at step 0.
@@ -93,6 +97,8 @@ def assemble(
     splits = load_splits(config.dataset)
     plan = make_plan(config, samples=len(splits.train))
     model = make_model(config, num_classes=len(splits.classes), device=machine.device)
+    # Later, a checkpoint replaces them, and where they came from may be gone.
+    taken = start_from_weights(model, config, splits.classes) if start_step == 0 else None
     optimizer = build_optimizer(
         build_groups(model, config.optimizer),
         config.optimizer,
@@ -138,6 +144,7 @@ def assemble(
     )
     return Assembly(
         trainer=trainer,
+        transfer=taken,
         splits=splits,
         machine=machine,
         evaluation=evaluation,
@@ -204,15 +211,47 @@ def make_plan(config: TrainConfig, *, samples: int) -> Plan:
 
 
 def make_model(config: TrainConfig, *, num_classes: int, device: torch.device) -> nn.Module:
-    """Build the model on its device, with the weights it starts from."""
+    """Build the model on its device, as its seed initialises it."""
     dataset = config.dataset
     set_random_state(derive("init", config.seed))
     fit = Fit(num_classes=num_classes, channels=dataset.channels, image_px=config.image_px)
     model = build_model(config.model, fit)
-    if config.model.weights is not None:
-        load_weights(model, weights_file(config.model.weights))
     layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def start_from_weights(
+    model: nn.Module, config: TrainConfig, classes: Sequence[str]
+) -> Transfer | None:
+    """Load the weights that a configuration starts from.
+
+    Returns:
+        What became of them; None where they are random.
+
+    Raises:
+        StorageError: they can't be had, or are for another model.
+    """
+    name, weights = config.model.name, config.model.weights
+    if weights is None:
+        return None
+    classes_there = None
+    if is_remote(weights, name=name):
+        file = download(weights, name=name)
+    elif Path(weights).exists():
+        file = weights_file(weights)
+        classes_there = classes_of(file)
+        file = as_safetensors(file, name=name)
+    else:
+        raise StorageError(what_is_expected(weights, name=name))
+    return transfer(
+        model,
+        file,
+        source=weights,
+        resize=config.model.pos_resize,
+        partial=config.model.partial_weights,
+        classes=classes,
+        classes_there=classes_there,
+    )
 
 
 def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine) -> Evaluator:

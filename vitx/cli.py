@@ -21,11 +21,12 @@ VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
     "eval": "measure a run again: vitx eval run=runs/x",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
+    "import": "turn a foreign file of weights into safetensors: vitx import deit.pth",
     "completion": 'complete words in the shell: eval "$(vitx completion bash)"',
 }
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
-_PLAIN = {"models"}  # verbs that Hydra composes nothing for
+_PLAIN = {"models", "import"}  # verbs that Hydra composes nothing for
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -89,7 +90,8 @@ def _run(verb: str, args: list[str]) -> int:
 
     if "--version" in args:
         return _dispatch(["--version"])
-    command = partial(importlib.import_module, f"vitx.commands.{verb}")
+    module = "import_" if verb == "import" else verb  # a word of Python
+    command = partial(importlib.import_module, f"vitx.commands.{module}")
     if verb in _PLAIN and not {"--help", "-h"} & set(args):
         return int(command().main(args))
     words = split(verb, args)

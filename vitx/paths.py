@@ -23,6 +23,12 @@ def runs_dir() -> Path:
     return Path(os.environ.get("VITX_RUNS", "runs"))
 
 
+def cache_dir() -> Path:
+    """Return the folder of what can be made again: `$VITX_CACHE`, else the user's cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("VITX_CACHE") or home / "vitx")
+
+
 def _shipped(name: str) -> Path:
     # A wheel carries the folder inside the package; a checkout has it beside the package.
     inside = _PACKAGE / name

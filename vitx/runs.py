@@ -156,6 +156,16 @@ def find_run(path: str | None) -> RunDir:
     return RunDir(max(started)[1])
 
 
+def classes_of(weights: Path) -> list[str] | None:
+    """Return the class names that a run's weights were trained for; None where no run tells."""
+    if len(weights.parents) > 2 and weights.parents[1].name == "checkpoints":
+        record = weights.parents[2] / "run.json"
+        if record.is_file():
+            found: list[str] | None = read_json(record).get("classes")
+            return found
+    return None
+
+
 def now() -> str:
     """Return the time in UTC to the microsecond, as in run.json; sorts as text."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")

@@ -54,6 +54,7 @@ def recorded(
         "exact": before.get("exact", {"resume": True, "why": []}),
         "data": before.get("data"),
         "classes": before.get("classes"),
+        "weights": before.get("weights"),
         "wandb_id": before.get("wandb_id"),
     }
     write_json(run.record, record)

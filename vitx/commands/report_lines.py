@@ -36,6 +36,10 @@ def opening_lines(opened: Opened, assembly: Assembly, snapshot: Snapshot | None)
     yield _line(
         "model", f"{config.model.name}, {count_parameters(trainer.model) / 1e6:.2f} M parameters"
     )
+    if assembly.transfer is not None:
+        yield _line("weights", f"{assembly.transfer.loaded} tensors of {assembly.transfer.source}")
+        for note in assembly.transfer.notes():
+            yield _line("", note)
     yield _line("batch", _batch(config, assembly))
     yield _line("length", f"{plan.total_steps} steps, {plan.steps_per_epoch} to the epoch")
     yield _line("optimizer", _optimizer(config, assembly))

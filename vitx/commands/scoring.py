@@ -115,7 +115,6 @@ def _settings(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) 
     return dataclasses.replace(
         trained,
         dataset=dataset,
-        model=dataclasses.replace(trained.model, weights=None),
         runtime=dataclasses.replace(trained.runtime, device=config.device, threads=threads),
         evaluation=dataclasses.replace(
             trained.evaluation, batch_size=config.batch_size or trained.evaluation.batch_size

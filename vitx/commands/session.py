@@ -15,7 +15,7 @@ from vitx.commands.opening import Opened
 from vitx.commands.record import environment, peak_memory_bytes, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
 from vitx.config.resolve import to_plain
-from vitx.config.schema import TrainConfig, WandbMode
+from vitx.config.schema import WandbMode
 from vitx.errors import Interrupted, Preempted, StorageError
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
@@ -34,7 +34,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
         loggers = _open_loggers(opened, job, record, console, snapshot)
         with _finishing(loggers) as summary:
             assembly = assemble(
-                _without_weights(config) if snapshot else config,
+                config,
                 run,
                 stop=stop,
                 console=console,
@@ -42,6 +42,8 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
                 start_step=snapshot.step if snapshot else 0,
             )
             _note_exactness(assembly, record, compile_=config.runtime.compile, resumed=snapshot)
+            if assembly.transfer is not None:
+                record["weights"] = dataclasses.asdict(assembly.transfer)
             _note_data(assembly, record, resumed=snapshot is not None)
             if snapshot is not None:
                 assembly.trainer.restore(snapshot)
@@ -55,11 +57,6 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
             write_json(run.result, result)
     for line in closing_lines(opened, result, in_sweep=job.sweep_dir is not None):
         console.say(line)
-
-
-def _without_weights(config: TrainConfig) -> TrainConfig:
-    # The checkpoint replaces them, and where they came from may be gone.
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=None))
 
 
 def _open_loggers(

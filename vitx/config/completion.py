@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vitx.config.schema import FILE
 from vitx.config.settings import groups, options, sections, settings
 from vitx.config.words import BARE_FLAGS, FLAGS_WITH_VALUE, split
 from vitx.errors import UsageError, VitxError, near_matches
@@ -121,6 +122,8 @@ def _names(verb: str, word: str) -> list[str]:
     """Return what a key can become, one dotted part further."""
     known = [*(f"{group}=" for group in groups(verb)), *(f"{name}=" for name in settings(verb))]
     free = [each.positional for each in settings(verb).values() if each.positional]
+    if not word and FILE in free:
+        return [FILES]
     parts = _starting([option for group in free for option in options(group)], word)
     for name in _starting(known, word):
         head, dot, _ = name[len(word) :].partition(".")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from vitx.config.hints import EXPECTED, unknown_setting
+from vitx.config.schema import MISSING
 from vitx.config.settings import Setting, schema_of, settings
 from vitx.errors import UsageError, near_matches
 
@@ -45,6 +46,10 @@ def read(verb: str, words: Sequence[str], schema: type[Config]) -> Config:
             raise UsageError(f"{word}: one word too many; expected setting=value")
         setting = known[name] if equal else free.pop(0)
         values[setting.name] = _value(verb, setting, text if equal else word)
+    for setting in known.values():
+        if setting.default == MISSING and setting.name not in values:
+            typed = setting.name.upper() if setting.positional else f"{setting.name}=VALUE"
+            raise UsageError(f"{setting.name} is needed; type vitx {verb} {typed}")
     return schema(**values)
 
 

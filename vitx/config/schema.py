@@ -5,7 +5,7 @@ only selects and combines these fields. Importing this module imports neither to
 
 Field metadata:
     path: the value is a path; the command line takes it as it is, commas and all.
-    positional: a word without `=` is its value; the group of that name completes it.
+    positional: a word without `=` is its value; the group of that name completes it, or files.
     may_change: the value may differ when a run is resumed.
 """
 
@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 MISSING = "???"  # OmegaConf's mark of a value that has to be given
+FILE = "<file>"  # completes a word with files instead of the options of a group
 
 
 class DatasetKind(Enum):
@@ -61,6 +62,14 @@ class Pool(Enum):
 
     token = "token"  # noqa: S105 (a class token)
     avg = "avg"
+
+
+class PosResize(Enum):
+    """How a learned position embedding is brought to another grid."""
+
+    bicubic = "bicubic"
+    bicubic_antialias = "bicubic_antialias"
+    bilinear = "bilinear"
 
 
 class Loss(Enum):
@@ -196,7 +205,11 @@ class ModelConfig:
     image_px: int = 224
     """Side of the pictures it was published for, in pixels; dataset.image_px=null takes it."""
     weights: str | None = field(default=None, metadata={"path": True})
-    """Weights to start from: a run, a checkpoint folder or a .safetensors file; null is random."""
+    """Weights to start from: a run, a file of weights, a tag (vitx models), hf-hub:ORG/NAME."""
+    pos_resize: PosResize = PosResize.bicubic
+    """Positions to another grid: bicubic (DeiT), bicubic_antialias (timm), bilinear (ViT)."""
+    partial_weights: bool = False
+    """Go on where tensors of the weights are missing or left over; both are listed."""
     patch_px: int | None = None
     """Side of a patch in pixels, for models whose patch can be chosen; null is the model's own."""
     drop_path: float = 0.0
@@ -475,3 +488,17 @@ class ModelsConfig:
     """family (and size in it), model, parameters, gmacs, px or top1."""
     descending: bool = False
     """Largest first."""
+
+
+@dataclass(kw_only=True)
+class ImportConfig:
+    """`vitx import`: turn a file of weights from elsewhere into safetensors; it is not run."""
+
+    file: str = field(default=MISSING, metadata={"positional": FILE, "path": True})
+    """The file: .pth, .pt, .bin or .npz."""
+    to: str | None = field(default=None, metadata={"path": True})
+    """Where to write; null is beside the file, with the ending .safetensors."""
+    part: str | None = None
+    """Which weights to take where a file holds several: model, model_ema, teacher, student, ..."""
+    model: str | None = None
+    """Option of model= or timm's name it is for: needed for .npz; else it is tried on it."""

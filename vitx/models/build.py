@@ -93,15 +93,28 @@ def normalisation(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel that the architecture was published with.
 
-    Grey pictures take 0.5 and 0.5.
+    Where it starts from a pretrained tag, those that the tag was trained with. Grey pictures take
+    0.5 and 0.5.
     """
     _make_models_known()
     from timm.models import get_pretrained_cfg, is_model
 
-    published = get_pretrained_cfg(config.name) if is_model(config.name) else None
+    name = config.name
+    if config.weights is not None and config.weights in tags_of(name):
+        name = f"{name.partition('.')[0]}.{config.weights}"
+    published = get_pretrained_cfg(name) if is_model(name) else None
     if channels != 3 or published is None:
         return (0.5,) * channels, (0.5,) * channels
     return tuple(published.mean), tuple(published.std)
+
+
+def tags_of(name: str) -> list[str]:
+    """Return the pretrained tags that timm has of an architecture."""
+    _make_models_known()
+    import timm
+
+    stem = name.partition(".")[0]
+    return [full.partition(".")[2] for full in timm.list_pretrained(f"{stem}.*")]
 
 
 def patch_unit(model: nn.Module) -> int | None:
@@ -201,7 +214,7 @@ def _unknown_name(name: str) -> str:
 
     stem, _, tag = name.partition(".")
     if timm.is_model(stem):
-        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{stem}.*")]
+        tags = tags_of(stem)
         if not tag or tag in tags:
             return ""
         return f"model.name={name}: {stem} has the tags {', '.join(tags) or '(none)'}"
