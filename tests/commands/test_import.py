@@ -36,9 +36,9 @@ def vit(*, classes: int = 1000, px: int = 224) -> torch.nn.Module:
 
 
 def test_a_published_file_is_turned_and_tried(tmp_path: Path, capsys) -> None:
-    from timm import create_model
-
-    state = create_model("xcit_nano_12_p16_224").state_dict()
+    config = ModelConfig(name="xcit_nano_12_p16_224")
+    fit = Fit(num_classes=1000, channels=3, image_px=224)
+    state = build_model(config, fit).state_dict()
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"model": wrapped, "epoch": 3}, tmp_path / "xcit.pth")
     assert main(["import", str(tmp_path / "xcit.pth"), "model=xcit_n12"]) == 0
