@@ -125,6 +125,7 @@ def assemble(
         precision=machine.precision,
         seed=config.seed,
         clip_norm=config.optimizer.clip_norm,
+        clip_each=config.optimizer.clip_each,
         stop=stop,
         callbacks=[
             Guard(),
@@ -194,11 +195,12 @@ def make_plan(config: TrainConfig, *, samples: int) -> Plan:
     Raises:
         DataError: there are fewer training samples than one batch has.
     """
-    steps_per_epoch = samples // config.batch_size
+    multiple = config.augmentation.epoch_multiple
+    steps_per_epoch = samples // multiple * multiple // config.batch_size
     if steps_per_epoch == 0:
         raise DataError(
-            f"batch_size={config.batch_size} is more than the {samples} training samples; "
-            f"set batch_size={samples} or less"
+            f"batch_size={config.batch_size} is more than the {samples} training samples"
+            f"{f', in multiples of {multiple}' if multiple > 1 else ''}; set a smaller one"
         )
     length = Duration.parse(config.epochs, setting="epochs")
     total = length.steps(steps_per_epoch=steps_per_epoch, total_steps=0)

@@ -5,7 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vitx.config.schema import ModelConfig, OptimizerConfig, Pool, PosEmbed, Stem, VariantConfig
+from vitx.config.schema import (
+    DropPathRule,
+    ModelConfig,
+    OptimizerConfig,
+    Pool,
+    PosEmbed,
+    Stem,
+    VariantConfig,
+)
 from vitx.errors import UsageError
 from vitx.models.build import Fit, build_model
 from vitx.optim.groups import build_groups
@@ -223,3 +231,9 @@ def test_positions_do_not_decay(kind: PosEmbed) -> None:
 def test_what_is_not_to_be_had_is_refused(architecture: dict, variant: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         built(architecture, **variant)
+
+
+def test_a_rule_of_drop_path_is_for_blocks() -> None:
+    config = ModelConfig(name="resnet18", drop_path=0.1, drop_path_rule=DropPathRule.constant)
+    with pytest.raises(UsageError, match="model.drop_path_rule is for models with blocks"):
+        build_model(config, Fit(num_classes=7, channels=3, image_px=32))

@@ -11,8 +11,15 @@ from vitx.objectives.classification import (
     binary_cross_entropy,
     build_objective,
     cross_entropy,
+    sigmoid_cross_entropy,
 )
 from vitx.records import Batch
+
+FUNCTIONS = {
+    Loss.cross_entropy: cross_entropy,
+    Loss.bce: binary_cross_entropy,
+    Loss.sigmoid: sigmoid_cross_entropy,
+}
 
 
 class Said(nn.Module):
@@ -144,7 +151,7 @@ def test_half_precision_logits_are_scored_in_fp32(loss: Loss) -> None:
     labels = torch.arange(8)
     objective = build_objective(ObjectiveConfig(loss=loss), label_smoothing=0.1)
     found, _ = objective(Said(logits), batch(labels))
-    function = cross_entropy if loss is Loss.cross_entropy else binary_cross_entropy
+    function = FUNCTIONS[loss]
     assert found.dtype is torch.float32
     exact = function(0.1)(logits.double(), labels).item()
     assert found.item() == pytest.approx(exact, rel=1e-6)
@@ -157,3 +164,19 @@ def test_the_loss_is_chosen_by_the_configuration(logits: torch.Tensor) -> None:
     for kind, function in ((Loss.cross_entropy, cross_entropy), (Loss.bce, binary_cross_entropy)):
         objective = build_objective(ObjectiveConfig(loss=kind), label_smoothing=0.1)
         assert objective(Said(logits), batch(labels))[0] == function(0.1)(logits, labels)
+
+
+def test_sigmoid_sums_over_classes_and_keeps_soft_targets() -> None:
+    logits = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.double)
+    soft = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]], dtype=torch.double)
+    total = 0.0
+    for row, targets in zip(logits.tolist(), soft.tolist(), strict=True):
+        for logit, target in zip(row, targets, strict=True):
+            probability = 1 / (1 + math.exp(-logit))
+            total -= target * math.log(probability) + (1 - target) * math.log(1 - probability)
+    assert sigmoid_cross_entropy()(logits, soft).item() == pytest.approx(total / 2)
+    labels = torch.tensor([0, 2])
+    smoothed = torch.full((2, 3), 0.1, dtype=torch.double)
+    smoothed[[0, 1], labels] = 0.8
+    expected = sigmoid_cross_entropy()(logits, smoothed)
+    assert sigmoid_cross_entropy(0.3)(logits, labels).item() == pytest.approx(expected.item())

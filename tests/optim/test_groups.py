@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vitx.config.schema import ModelConfig, OptimizerConfig
+from vitx.errors import UsageError
 from vitx.models.build import Fit, build_model
 from vitx.optim.groups import build_groups, summarise
 
@@ -109,3 +110,17 @@ def test_summary_adds_up(deit_s: torch.nn.Module) -> None:
     assert (with_decay.weight_decay, with_decay.lr_scale) == (0.05, 1.0)
     # 12 blocks of 12 D^2, the patches and the head.
     assert with_decay.parameters == 12 * 12 * 384**2 + 3 * 16**2 * 384 + 384 * 1000
+
+
+def test_a_pattern_that_matches_nothing_is_refused(deit_s: torch.nn.Module) -> None:
+    for setting in ("decay_also", "decay_never"):
+        with pytest.raises(UsageError, match=r"no parameter of the model matches '\*.temperature'"):
+            build_groups(deit_s, OptimizerConfig(**{setting: ["*.temperature"]}))
+
+
+def test_never_wins_over_also(xcit_s12: torch.nn.Module) -> None:
+    position = "pos_embed.token_projection.weight"
+    assert position in decayed(xcit_s12, decay_also=["pos_embed.*"])
+    both = decayed(xcit_s12, decay_also=["pos_embed.*"], decay_never=[position])
+    assert position not in both
+    assert "head.weight" not in decayed(xcit_s12, decay_never=["head.*"], decay_all=True)

@@ -151,3 +151,20 @@ def test_warm_up_rounded_up_to_the_whole_run_is_refused() -> None:
 def test_a_decay_more_often_than_every_step_is_refused() -> None:
     with pytest.raises(UsageError, match=r"schedule\.decay_every"):
         curve(steps=12, per_epoch=4, kind=ScheduleKind.step, decay_every="1%")
+
+
+def test_late_by_an_epoch_repeats_the_first_rate() -> None:
+    rates = curve(steps=40, per_epoch=8, warmup="2ep", per=Per.epoch, late="1ep")
+    epochs = [warm(0, 2), warm(0, 2), warm(1, 2), cosine(2, 5), cosine(3, 5)]
+    assert rates == pytest.approx([rate for rate in epochs for _ in range(8)], rel=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "formula"), [("cosine", cosine), ("linear", linear)])
+def test_the_decay_can_begin_behind_warmup(kind: str, formula) -> None:
+    from vitx.config.schema import DecayFrom
+
+    rates = curve(
+        steps=40, per_epoch=8, kind=ScheduleKind[kind], warmup="10st", decay_from=DecayFrom.warmup
+    )
+    expected = [warm(t, 10) if t < 10 else formula(t - 10, 30) for t in range(40)]
+    assert rates == pytest.approx(expected, rel=1e-12)

@@ -40,7 +40,9 @@ def picture(path: Path) -> torch.Tensor:
     return pixels.div(255).sub(0.5).div(0.5)
 
 
-def a_page_of_torch(folder: Path, weights: Path) -> tuple[dict, dict, list[tuple[float, float]]]:
+def a_page_of_torch(
+    folder: Path, weights: Path, *, clip_each: bool
+) -> tuple[dict, dict, list[tuple[float, float]]]:
     """Return model, average, and (loss, gradient norm) of each step."""
     from timm.utils import ModelEmaV3
 
@@ -64,7 +66,15 @@ def a_page_of_torch(folder: Path, weights: Path) -> tuple[dict, dict, list[tuple
             loss = F.cross_entropy(logits, torch.tensor([label for _, label in chosen]))
             (loss / 2).backward()
             losses.append(loss.detach() / 2)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        gradients = [each.grad for each in model.parameters()]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if clip_each:  # as DINO's utils.clip_gradients
+            for gradient in gradients:
+                factor = 0.01 / (gradient.norm(2) + 1e-6)
+                if factor < 1:
+                    gradient.mul_(factor)
+        else:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
         optimizer.zero_grad()
         average.update(model, step=step + 1)
@@ -72,13 +82,14 @@ def a_page_of_torch(folder: Path, weights: Path) -> tuple[dict, dict, list[tuple
     return model.state_dict(), average.module.state_dict(), measured
 
 
-def test_the_loop_is_a_page_of_torch(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("clip_each", [False, True])
+def test_the_loop_is_a_page_of_torch(clip_each: bool, pictures: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     save_file(build().state_dict(), tmp_path / "start.safetensors")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     expected, average, measured = a_page_of_torch(
-        pictures / "train", tmp_path / "start.safetensors"
+        pictures / "train", tmp_path / "start.safetensors", clip_each=clip_each
     )
     torch.set_num_threads(threads)
 
@@ -92,7 +103,8 @@ def test_the_loop_is_a_page_of_torch(pictures: Path, tmp_path: Path) -> None:
         "model.drop_path=0.3",
         "optimizer.lr=2e-3",
         "optimizer.weight_decay=0.1",
-        "optimizer.clip_norm=0.5",
+        f"optimizer.clip_norm={0.01 if clip_each else 0.5}",
+        f"optimizer.clip_each={clip_each}",
         "ema.decay=0.9",
         "runtime.micro_batch=4",
         "seed=5",

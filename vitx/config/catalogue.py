@@ -88,7 +88,7 @@ def _measured(published: dict[str, list[Published]]) -> Iterator[Entry]:
         for row in csv.DictReader(file):
             values = option_values("model", row["option"])
             name, image_px = values["model.name"], int(values.get("model.image_px", 224))
-            own = {"model.name", "model.image_px", "model.drop_path"}
+            own = {f"model.{each}" for each in ("name", "image_px", "drop_path", "drop_path_rule")}
             is_published = values.keys() <= own  # arguments of its own make it another model
             results = [
                 *(published.get(row["option"], [])),

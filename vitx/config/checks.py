@@ -48,6 +48,7 @@ def _durations(config: TrainConfig) -> Iterator[str]:
     settings = {
         "epochs": config.epochs,
         "stop_at": config.stop_at,
+        "schedule.late": config.schedule.late,
         "schedule.warmup": config.schedule.warmup,
         "schedule.decay_every": config.schedule.decay_every,
         "checkpoint.every": config.checkpoint.every,
@@ -64,7 +65,7 @@ def _durations(config: TrainConfig) -> Iterator[str]:
             continue
         if setting == "epochs" and duration.unit == "%":
             yield f"epochs={text}: expected epochs or steps, such as 30ep or 5000st"
-        if setting not in ("schedule.warmup", "stop_at") and duration.amount == 0:
+        if setting not in ("schedule.warmup", "schedule.late", "stop_at") and duration.amount == 0:
             yield f"{setting}={text}: expected more than nothing"
 
 
@@ -127,6 +128,8 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
             yield from _at_least(name, value, 1)
     if optimizer.layer_decay is not None and not 0 < optimizer.layer_decay <= 1:
         yield f"optimizer.layer_decay={optimizer.layer_decay}: expected more than 0, at most 1"
+    if optimizer.clip_each and optimizer.clip_norm is None:
+        yield "optimizer.clip_each needs optimizer.clip_norm; type optimizer.clip_norm=3"
     if optimizer.clip_norm is not None and not optimizer.clip_norm > 0:
         yield f"optimizer.clip_norm={optimizer.clip_norm}: expected more than 0, or null for none"
     if config.ema.decay is not None:
@@ -177,7 +180,7 @@ def _augmentation(augmentation: AugmentationConfig) -> Iterator[str]:
         yield from _at_least("augmentation.color_jitter", augmentation.color_jitter, 0)
     for name in ("mixup", "cutmix", "pad_px"):
         yield from _at_least(f"augmentation.{name}", getattr(augmentation, name), 0)
-    for name in ("repeats", "erase_count"):
+    for name in ("repeats", "epoch_multiple", "erase_count"):
         yield from _at_least(f"augmentation.{name}", getattr(augmentation, name), 1)
     if not 0 < augmentation.eval_crop_ratio <= 1:
         yield (

@@ -19,6 +19,7 @@ EXPECTED = {
     "text": "a text",
     "whole number": "a whole number",
     "number": "a number",
+    "list of texts": 'a list of texts such as ["*.temperature"]',
     "list of numbers": "a list of numbers such as [0.5,1.0]",
     "mapping": "entries, typed as {name}.ENTRY=VALUE",
 }

@@ -77,6 +77,7 @@ class Loss(Enum):
 
     cross_entropy = "cross_entropy"
     bce = "bce"
+    sigmoid = "sigmoid"
 
 
 class ScheduleKind(Enum):
@@ -93,6 +94,20 @@ class Per(Enum):
 
     step = "step"
     epoch = "epoch"
+
+
+class DecayFrom(Enum):
+    """Where the decay of the learning rate begins to count."""
+
+    start = "start"
+    warmup = "warmup"
+
+
+class DropPathRule(Enum):
+    """How stochastic depth is spread over the blocks."""
+
+    linear = "linear"
+    constant = "constant"
 
 
 class Precision(Enum):
@@ -214,6 +229,8 @@ class ModelConfig:
     """Side of a patch in pixels, for models whose patch can be chosen; null is the model's own."""
     drop_path: float = 0.0
     """Stochastic depth rate in [0, 1)."""
+    drop_path_rule: DropPathRule | None = None
+    """linear (0 to the rate over the depth) or constant; null is the model's own in timm."""
     dropout: float = 0.0
     """Dropout rate before the classifier, in [0, 1)."""
     variant: VariantConfig = field(default_factory=VariantConfig)
@@ -252,6 +269,8 @@ class AugmentationConfig:
     """Random erasing: largest number of boxes."""
     repeats: int = 1
     """Repeated augmentation: copies of a picture in a row; an epoch keeps its number of samples."""
+    epoch_multiple: int = 1
+    """Samples of an epoch are rounded down to a multiple of it; DeiT's and XCiT's sampler: 256."""
     mixup: float = 0.0
     """Alpha of mixup's Beta distribution; 0 is off."""
     cutmix: float = 0.0
@@ -273,7 +292,7 @@ class ObjectiveConfig:
     """What is minimised."""
 
     loss: Loss = Loss.cross_entropy
-    """cross_entropy, or bce (binary cross-entropy on binarised targets, as DeiT III)."""
+    """cross_entropy, bce (on binarised targets, mean: DeiT III), sigmoid (sum, soft: AugReg)."""
 
 
 @dataclass(kw_only=True)
@@ -290,10 +309,16 @@ class OptimizerConfig:
     """Decoupled weight decay; one-dimensional, bias and model-declared parameters have none."""
     decay_all: bool = False
     """Decay every parameter alike."""
+    decay_also: list[str] = field(default_factory=list)
+    """Patterns of names that decay although the model exempts them: ["pos_embed.*"] for XCiT."""
+    decay_never: list[str] = field(default_factory=list)
+    """Patterns of names that don't decay: ["*.temperature"] for the one of XCiT."""
     layer_decay: float | None = None
     """Factor of the learning rate from one layer to the one below; null is 1 everywhere."""
     clip_norm: float | None = None
     """Largest global gradient norm; null does not clip."""
+    clip_each: bool = False
+    """Clip each tensor to clip_norm by itself, as DINO does, instead of all together."""
     momentum: float = 0.9
     """Momentum of those optimizers that take one."""
     betas: list[float] | None = None
@@ -323,6 +348,10 @@ class ScheduleConfig:
     """Learning rate at the start of warm-up."""
     min_lr: float = 1e-5
     """Learning rate at the end."""
+    decay_from: DecayFrom = DecayFrom.start
+    """start (warm-up takes the place of the first decay: timm, DeiT) or warmup (big_vision)."""
+    late: str = "0st"
+    """Use the rate of so much earlier: DeiT's and XCiT's code is 1ep late."""
     decay_every: str = "30ep"
     """step: interval of the decay, as 30ep, 500st or 10%."""
     decay_rate: float = 0.1

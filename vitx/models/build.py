@@ -145,6 +145,15 @@ def _make_models_known() -> None:
 
 def _create(config: ModelConfig, fit: Fit) -> nn.Module:
     """Build the architecture, varied if it is to be."""
+    model = _create_varied(config, fit)
+    if config.drop_path_rule is not None:
+        from vitx.models.architectures.drop_path import spread
+
+        spread(model, config.drop_path, config.drop_path_rule)
+    return model
+
+
+def _create_varied(config: ModelConfig, fit: Fit) -> nn.Module:
     from vitx.models.architectures import variants
 
     if not variants.changes(config.variant):

@@ -72,7 +72,26 @@ def binary_cross_entropy(label_smoothing: float = 0.0) -> LossFunction:
     return loss
 
 
+def sigmoid_cross_entropy(label_smoothing: float = 0.0) -> LossFunction:
+    """Return the sum over C, mean over B, of the binary cross-entropy, as AugReg trains.
+
+    Targets are [B] class numbers, one-hot and smoothed as in `cross_entropy`, or [B, C]
+    probabilities as they are (google-research/big_vision, `utils.sigmoid_xent`).
+    """
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        if not targets.is_floating_point():
+            classes = logits.shape[-1]
+            targets = F.one_hot(targets, classes).to(logits.dtype)
+            targets = targets * (1 - label_smoothing) + label_smoothing / classes
+        total = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        return total / len(logits)
+
+    return loss
+
+
 _LOSSES: dict[Loss, Callable[[float], LossFunction]] = {
     Loss.cross_entropy: cross_entropy,
     Loss.bce: binary_cross_entropy,
+    Loss.sigmoid: sigmoid_cross_entropy,
 }

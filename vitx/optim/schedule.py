@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vitx.config.schema import Per, ScheduleConfig, ScheduleKind
+from vitx.config.schema import DecayFrom, Per, ScheduleConfig, ScheduleKind
 from vitx.errors import UsageError
 from vitx.records import Plan
 from vitx.runtime.torchvision_ops import declare_missing_ops
@@ -23,7 +23,9 @@ class Schedule:
     With warm-up W, length T, peak p and end e, step t < W has `w + t (p - w) / W`, and after it
     cosine has `e + (p - e) (1 + cos(pi t / T)) / 2`, linear `e + (p - e) (1 - t / T)`, step
     `p r^floor(t / D)`. Warm-up lies inside the run and the decay is entered at t = W, as in timm
-    and so in DeiT. Per epoch, t counts epochs.
+    and so in DeiT; with `decay_from=warmup` it is entered at 0, with t - W and T - W in the place
+    of t and T. Per epoch, t counts epochs. A schedule that is late by L has at t the rate of t - L,
+    and at first that of 0: DeiT sets an epoch's rate at its end.
     """
 
     def __init__(
@@ -35,11 +37,15 @@ class Schedule:
         self._per_epoch = config.per is Per.epoch
         self._steps_per_epoch = plan.steps_per_epoch
         self._optimizer = optimizer
+        self._late = self._length(config.late, plan, setting="schedule.late")
+        warmup = self._length(config.warmup, plan, setting="schedule.warmup")
+        after_warmup = config.decay_from is DecayFrom.warmup
         self._scheduler, _ = create_scheduler_v2(
             optimizer,
             sched=_TIMM_NAMES[config.kind],
-            num_epochs=self._count(plan.total_steps),
-            warmup_epochs=self._length(config.warmup, plan, setting="schedule.warmup"),
+            num_epochs=self._count(plan.total_steps) - (warmup if after_warmup else 0),
+            warmup_epochs=warmup,
+            warmup_prefix=after_warmup,
             decay_epochs=self._length(config.decay_every, plan, setting="schedule.decay_every"),
             decay_rate=1.0 if config.kind is ScheduleKind.linear else config.decay_rate,
             warmup_lr=config.warmup_lr,
@@ -49,7 +55,8 @@ class Schedule:
 
     def set(self, step: int) -> None:
         """Give the optimizer the learning rates of optimizer step `step`, from 0."""
-        self._scheduler.step(step // self._steps_per_epoch if self._per_epoch else step)
+        t = step // self._steps_per_epoch if self._per_epoch else step
+        self._scheduler.step(max(0, t - self._late))
 
     def peak_now(self) -> float:
         """Return the largest learning rate among the groups as they are set."""

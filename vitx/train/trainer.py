@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 
 from vitx.checkpoint.store import Snapshot
 from vitx.checkpoint.tree import join, load_optimizer_tree, optimizer_tree, split
@@ -38,7 +38,8 @@ class Trainer:
         model: the module whose weights are saved and evaluated.
         forward: what the objective calls: the model itself, or its compiled form.
         open_stream: gives the batches from a state on.
-        clip_norm: largest global gradient norm, or None.
+        clip_norm: largest gradient norm, or None.
+        clip_each: of each tensor by itself, not of all together.
         stop: polled between steps.
     """
 
@@ -54,6 +55,7 @@ class Trainer:
     precision: Precision
     seed: int
     clip_norm: float | None
+    clip_each: bool
     callbacks: Sequence[Callback]
     stop: StopRequest
     state: TrainState = field(default_factory=TrainState)
@@ -93,7 +95,10 @@ class Trainer:
             norm = get_total_norm(gradients)
             for callback in self.callbacks:
                 callback.before_update(self, norm)
-            if self.clip_norm is not None:
+            if self.clip_norm is not None and self.clip_each:
+                for parameter in self.parameters:
+                    clip_grad_norm_(parameter, self.clip_norm)
+            elif self.clip_norm is not None:
                 clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
             self.scaler.step(self.optimizer)
             self.scaler.update()
