@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from vitx.config.screening import screen
 from vitx.config.settings import groups
 from vitx.config.store import SCHEMAS, compose
 from vitx.config.words import split
-from vitx.paths import conf_dir, recipes_dir
+from vitx.paths import conf_dir
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 # What an option leaves to be given.
@@ -109,15 +108,6 @@ def test_there_is_no_folder_that_no_verb_has() -> None:
 def test_no_option_names_a_python_object() -> None:
     for file in conf_dir().rglob("*.yaml"):
         assert "_target_" not in file.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("recipe", sorted(recipes_dir().glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_recipe_composes(recipe: Path) -> None:
-    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    assert {"title", "stages", "source"} <= content.keys()
-    assert content["stages"]
-    for stage in content["stages"]:
-        resolved(stage["verb"], *stage["overrides"])
 
 
 def test_every_model_is_registered() -> None:

@@ -240,7 +240,7 @@ def start_from_weights(
     if is_remote(weights, name=name):
         file = download(weights, name=name)
     elif Path(weights).exists():
-        file = weights_file(weights)
+        file = weights_file(weights, config.model.run_weights)
         classes_there = classes_of(file)
         file = as_safetensors(file, name=name)
     else:

@@ -21,12 +21,13 @@ VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
     "eval": "measure a run again: vitx eval run=runs/x",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
+    "recipe": "run a paper's result again beside its number: vitx recipe show deit_s",
     "import": "turn a foreign file of weights into safetensors: vitx import deit.pth",
     "completion": 'complete words in the shell: eval "$(vitx completion bash)"',
 }
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
-_PLAIN = {"models", "import"}  # verbs that Hydra composes nothing for
+_PLAIN = {"models", "recipe", "import"}  # verbs that Hydra composes nothing for
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 

@@ -31,6 +31,7 @@ from vitx.checkpoint.manifest import (
     refuse_newer,
     write_manifest,
 )
+from vitx.config.schema import Weights
 from vitx.errors import StorageError
 from vitx.runs import storage_errors
 
@@ -193,12 +194,13 @@ def _read(path: Path) -> Snapshot:
     return Snapshot(step=int(read_manifest(path)["step"]), tensors=tensors, state=state)
 
 
-def weights_file(path: str) -> Path:
+def weights_file(path: str, kind: Weights = Weights.auto) -> Path:
     """Return the file that `model.weights` names.
 
     Args:
-        path: a `.safetensors` file, a checkpoint folder, or a run, which means its newest
-            checkpoint; the average of the weights where there is one.
+        path: a file, a checkpoint folder, or a run, which means its newest checkpoint.
+        kind: of a folder or run: the weights or their average; auto takes the average if it is
+            there.
 
     Raises:
         StorageError: there is none, or it is damaged.
@@ -208,11 +210,12 @@ def weights_file(path: str) -> Path:
         return _undamaged(given)
     checkpoints = steps_in(given / "checkpoints")
     folder = path_of(given / "checkpoints", checkpoints[-1]) if checkpoints else given
-    for name in ("ema", "model"):
+    for name in ("ema", "model") if kind is Weights.auto else (kind.name,):
         if (file := folder / f"{name}.safetensors").is_file():
             return _undamaged(file)
+    what = "" if kind is Weights.auto else f" with {kind.name}.safetensors"
     raise StorageError(
-        f"model.weights={path}: expected a run, a checkpoint folder or a .safetensors file"
+        f"model.weights={path}: expected a run or a checkpoint folder{what}, or a file of weights"
     )
 
 

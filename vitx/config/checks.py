@@ -163,6 +163,8 @@ def _dataset(dataset: DatasetConfig) -> Iterator[str]:
     yield from _at_least("dataset.max_pixels", dataset.max_pixels, 1)
     if dataset.workers is not None:
         yield from _at_least("dataset.workers", dataset.workers, 0)
+    if dataset.limit is not None:
+        yield from _at_least("dataset.limit", dataset.limit, 1)
     if dataset.num_classes is not None:
         yield from _at_least("dataset.num_classes", dataset.num_classes, 1)
     if not 0 < dataset.hold_out < 1:
@@ -200,6 +202,7 @@ def _augmentation(augmentation: AugmentationConfig) -> Iterator[str]:
     choices = {
         "interpolation": INTERPOLATIONS,
         "erase_mode": ("const", "rand", "pixel"),
+        "pad_mode": ("reflect", "constant"),
         "mix_mode": ("batch", "pair", "elem"),
     }
     for name, known in choices.items():

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vitx.config.schema import FILE
-from vitx.config.settings import groups, options, sections, settings
+from vitx.config.schema import CHOICE, FILE, RECIPE
+from vitx.config.settings import Setting, groups, options, sections, settings
 from vitx.config.words import BARE_FLAGS, FLAGS_WITH_VALUE, split
 from vitx.errors import UsageError, VitxError, near_matches
 
@@ -121,14 +121,25 @@ def complete(words: Sequence[str], verbs: Iterable[str]) -> list[str]:
 def _names(verb: str, word: str) -> list[str]:
     """Return what a key can become, one dotted part further."""
     known = [*(f"{group}=" for group in groups(verb)), *(f"{name}=" for name in settings(verb))]
-    free = [each.positional for each in settings(verb).values() if each.positional]
-    if not word and FILE in free:
+    free = [each for each in settings(verb).values() if each.positional]
+    if not word and any(each.positional == FILE for each in free):
         return [FILES]
-    parts = _starting([option for group in free for option in options(group)], word)
+    parts = _starting([option for each in free for option in _options_of(each)], word)
     for name in _starting(known, word):
         head, dot, _ = name[len(word) :].partition(".")
         parts.append(word + head + dot)
     return list(dict.fromkeys(parts))
+
+
+def _options_of(setting: Setting) -> Sequence[str]:
+    """Return what a word without `=` can be."""
+    if setting.positional == CHOICE:
+        return setting.choices
+    if setting.positional == RECIPE:
+        from vitx.config.recipes import recipes
+
+        return tuple(recipes())
+    return options(setting.positional)
 
 
 def _values(verb: str, word: str, before: Sequence[str]) -> list[str]:

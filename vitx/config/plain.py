@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ def read(verb: str, words: Sequence[str], schema: type[Config]) -> Config:
     Raises:
         UsageError: a setting does not exist, or a value is of another kind.
     """
-    known, values = settings(verb), {}
+    known, values = settings(verb), dict[str, Any]()
     free = [setting for setting in known.values() if setting.positional]
     for word in words:
         name, equal, text = word.partition("=")
@@ -69,4 +70,4 @@ def _value(verb: str, setting: Setting, text: str) -> Any:
 
 
 def _enum(verb: str, name: str) -> Any:
-    return type(schema_of(verb)().__getattribute__(name))
+    return typing.get_type_hints(schema_of(verb))[name]

@@ -5,7 +5,7 @@ only selects and combines these fields. Importing this module imports neither to
 
 Field metadata:
     path: the value is a path; the command line takes it as it is, commas and all.
-    positional: a word without `=` is its value; the group of that name completes it, or files.
+    positional: a word without `=` is its value; says what completes it.
     may_change: the value may differ when a run is resumed.
 """
 
@@ -16,7 +16,8 @@ from enum import Enum
 from typing import Any
 
 MISSING = "???"  # OmegaConf's mark of a value that has to be given
-FILE = "<file>"  # completes a word with files instead of the options of a group
+# What completes a word that is typed without `=`, where it is no group of options.
+FILE, CHOICE, RECIPE = "<file>", "<choice>", "<recipe>"
 
 
 class DatasetKind(Enum):
@@ -130,6 +131,21 @@ class Order(Enum):
     top1 = "top1"
 
 
+class RecipeAction(Enum):
+    """What to do about recipes."""
+
+    list = "list"
+    show = "show"
+    run = "run"
+
+
+class Scale(Enum):
+    """How large a recipe is run."""
+
+    full = "full"
+    smoke = "smoke"
+
+
 class Weights(Enum):
     """Which weights of a run."""
 
@@ -165,6 +181,8 @@ class DatasetConfig:
     """Name of the validation split; null takes val, validation, valid or test, else a hold-out."""
     hold_out: float = 0.1
     """Share of the training split held out, stratified, when there is no validation split."""
+    limit: int | None = None
+    """Use at most so many pictures of each split, stratified; null uses all."""
     image_column: str = "image"
     """hub: the column of pictures."""
     label_column: str = "label"
@@ -221,6 +239,8 @@ class ModelConfig:
     """Side of the pictures it was published for, in pixels; dataset.image_px=null takes it."""
     weights: str | None = field(default=None, metadata={"path": True})
     """Weights to start from: a run, a file of weights, a tag (vitx models), hf-hub:ORG/NAME."""
+    run_weights: Weights = Weights.auto
+    """Which weights of a run to start from: model, ema, or auto (ema where it kept one)."""
     pos_resize: PosResize = PosResize.bicubic
     """Positions to another grid: bicubic (DeiT), bicubic_antialias (timm), bilinear (ViT)."""
     partial_weights: bool = False
@@ -244,13 +264,15 @@ class AugmentationConfig:
     """What happens to a training picture and to a training batch, by the papers' terms."""
 
     crop: Crop = Crop.random_resized
-    """random_resized (area and aspect drawn), resize (no crop), pad (reflect-pad, random crop)."""
+    """random_resized (area and aspect drawn), resize (no crop), pad (pad, random crop)."""
     scale: list[float] = field(default_factory=lambda: [0.08, 1.0])
     """random_resized: smallest and largest share of the area."""
     ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])
     """random_resized: smallest and largest aspect ratio."""
     pad_px: int = 4
-    """pad: reflected border in pixels."""
+    """pad: border in pixels."""
+    pad_mode: str = "reflect"
+    """pad: what the border holds, reflect (the picture mirrored) or constant (black)."""
     interpolation: str = "bicubic"
     """bicubic, bilinear or random, for training; evaluation uses bicubic where this is random."""
     hflip: float = 0.5
@@ -531,3 +553,15 @@ class ImportConfig:
     """Which weights to take where a file holds several: model, model_ema, teacher, student, ..."""
     model: str | None = None
     """Option of model= or timm's name it is for: needed for .npz; else it is tried on it."""
+
+
+@dataclass(kw_only=True)
+class RecipeConfig:
+    """`vitx recipe`: run a published result again, stage by stage, beside its number."""
+
+    action: RecipeAction = field(default=MISSING, metadata={"positional": CHOICE})  # type: ignore[assignment]
+    """list them, show one with its commands and sources, or run it; a stopped one goes on."""
+    name: str | None = field(default=None, metadata={"positional": RECIPE})
+    """The recipe. Further setting=value words go to each of its stages."""
+    scale: Scale = Scale.full
+    """full, or smoke: a rehearsal of about a minute on a CPU, on embedded data."""

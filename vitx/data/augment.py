@@ -102,7 +102,7 @@ def _to_size(config: AugmentationConfig, image_px: int) -> list[Callable[[Image]
     resize = transforms.Resize((image_px, image_px), _interpolation(config))
     if config.crop is Crop.resize:
         return [resize]
-    pad = transforms.Pad(config.pad_px, padding_mode="reflect")
+    pad = transforms.Pad(config.pad_px, padding_mode=config.pad_mode)
     return [resize, pad, transforms.RandomCrop(image_px)]
 
 

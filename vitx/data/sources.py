@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from vitx.config.schema import DatasetConfig, DatasetKind
 from vitx.data.digits import read_digits
@@ -19,7 +21,7 @@ from vitx.errors import DataError, UsageError
 
 __all__ = ["LabelledImages", "Splits", "ValSplit", "load_splits", "load_val"]
 
-_HOLD_OUT_SEED = 0
+_DRAW_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +89,8 @@ def load_splits(config: DatasetConfig) -> Splits:
             notes.append("no validation split: measured on 'test'")
         _note_absent(val, classes, notes)
     return Splits(
-        train=train,
-        val=val,
+        train=_limited(train, config.limit, notes),
+        val=_limited(val, config.limit, notes),
         classes=classes,
         notes=tuple(notes),
     )
@@ -113,7 +115,7 @@ def load_val(config: DatasetConfig, *, classes: Sequence[str]) -> ValSplit:
     if val.name not in VAL_SPLITS and config.val_split is None:
         notes.append(f"measured on {val.name!r}, the only split there is")
     _note_absent(val, classes, notes)
-    return ValSplit(val=val, notes=tuple(notes))
+    return ValSplit(val=_limited(val, config.limit, notes), notes=tuple(notes))
 
 
 def _find(config: DatasetConfig, *, val_only: bool) -> Found:
@@ -168,19 +170,39 @@ def _hold_out(
         raise DataError(
             f"{images.name}: no validation split, and a hold-out needs two pictures of a class"
         )
-    # RandomState, because numpy promises that its stream never changes.
-    draw = np.random.RandomState(_HOLD_OUT_SEED)
-    by_class = np.split(np.argsort(images.labels, kind="stable"), np.cumsum(counts)[:-1])
     held = np.zeros(len(images), bool)
-    for rows in filter(len, by_class):
+    for rows in _shuffled_by_class(images):
         size = min(max(1, round(share * len(rows))), len(rows) - 1)  # a single one stays
-        held[draw.permutation(rows)[:size]] = True
+        held[rows[:size]] = True
     notes.append(
         f"no validation split: {held.sum()} of the {len(images)} rows of {images.name} are held "
         f"out, stratified (dataset.hold_out={share})"
     )
-    kept_rows, held_rows = np.flatnonzero(~held), np.flatnonzero(held)
-    return (
-        replace(images, rows=kept_rows, labels=images.labels[kept_rows]),
-        replace(images, rows=held_rows, labels=images.labels[held_rows]),
-    )
+    return _chosen(images, ~held), _chosen(images, held)
+
+
+def _limited(images: LabelledImages, limit: int | None, notes: list[str]) -> LabelledImages:
+    """Return at most so many pictures, of every class about as many, the same ones every time."""
+    if limit is None or limit >= len(images):
+        return images
+    kept = np.zeros(len(images), bool)
+    turns = itertools.zip_longest(*_shuffled_by_class(images))
+    in_turn = (row for turn in turns for row in turn if row is not None)
+    kept[list(itertools.islice(in_turn, limit))] = True
+    notes.append(f"{limit} of the {len(images)} rows of {images.name}, stratified (dataset.limit)")
+    return _chosen(images, kept)
+
+
+def _shuffled_by_class(images: LabelledImages) -> list[npt.NDArray[np.int64]]:
+    """Return the places of each class that has any, in an order that never changes."""
+    # RandomState, because numpy promises that its stream never changes.
+    draw = np.random.RandomState(_DRAW_SEED)
+    order = np.argsort(images.labels, kind="stable")
+    ends = np.cumsum(np.bincount(images.labels))[:-1]
+    return [draw.permutation(rows) for rows in np.split(order, ends) if len(rows)]
+
+
+def _chosen(images: LabelledImages, places: npt.NDArray[np.bool_]) -> LabelledImages:
+    rows = np.flatnonzero(places)
+    own = rows if images.rows is None else images.rows[rows]
+    return replace(images, rows=own, labels=images.labels[rows])
