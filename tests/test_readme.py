@@ -12,13 +12,16 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from vitx.cli import VERBS, main
+from vitx.config.schema import ModelConfig
 from vitx.config.screening import screen
 from vitx.config.settings import option_values
 from vitx.config.words import split
+from vitx.models.build import Fit, build_model
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -128,10 +131,24 @@ def test_the_mistake_is_answered_as_shown(
     "command", each([c for c in OURS if c.verb not in COMPOSED and not c.complaint])
 )
 def test_other_verbs_print_what_is_shown(
-    command: Command, capsys: pytest.CaptureFixture[str]
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    if command.verb == "import":
+        write_weights(Path(command.args[0]))
     assert main(list(command.words[1:])) == 0
     in_order(command.shown, capsys.readouterr().out)
+
+
+def write_weights(file: Path) -> None:
+    """Write weights of an architecture under its name, in the layout of DeiT's releases."""
+    with torch.device("meta"):
+        fit = Fit(num_classes=1000, channels=3, image_px=224)
+        state = build_model(ModelConfig(name=file.stem), fit).state_dict()
+    torch.save({"model": {name: torch.zeros(each.shape) for name, each in state.items()}}, file)
 
 
 def make_targets(text: str) -> list[str]:
