@@ -118,6 +118,9 @@ def test_a_resumed_run_keeps_the_normalisation_of_its_tag(tmp_path: Path) -> Non
     """AugReg weights see [-1, 1], DINO's the mean and deviation of ImageNet."""
     config = ModelConfig(name="vit_base_patch16_224", weights="augreg_in1k")
     assert normalisation(config, 3) == ((0.5,) * 3, (0.5,) * 3)
+    full = "timm/vit_base_patch16_224.augreg_in1k"
+    config = ModelConfig(name="vit_base_patch16_224", weights=full)
+    assert normalisation(config, 3) == ((0.5,) * 3, (0.5,) * 3)
     config = ModelConfig(name="vit_base_patch16_224", weights="dino")
     assert normalisation(config, 3)[0] == (0.485, 0.456, 0.406)
 

@@ -42,7 +42,15 @@ def test_filters_and_orders(capsys) -> None:
 def test_a_row_says_size_and_result(capsys) -> None:
     lines = shown(capsys, "deit_ti*").splitlines()
     assert lines[1].split() == ["deit_ti", "DeiT", "5.72", "M", "1.26", "224", "72.2", "fb_in1k"]
-    assert "fvcore" in lines[-2]
+    assert "fvcore" in lines[-3]
+
+
+def test_the_result_is_of_the_weights_that_stand_first(capsys) -> None:
+    rows = {line.split()[0]: line.split() for line in shown(capsys).splitlines() if line}
+    assert rows["regnet"][6:8] == ["85.6*", "sw_in12k_ft_in1k,"]
+    assert rows["resnet50"][6:8] == ["80.4*", "a1_in1k,"]
+    assert rows["xcit_s12"][-3:] == ["82.0", "fb_in1k,", "fb_dist_in1k"]
+    assert rows["alternet_50_cifar"][-1] == "-"  # known on CIFAR-100 only
 
 
 def test_one_model_in_full_has_every_source(capsys) -> None:
@@ -58,6 +66,9 @@ def test_one_model_in_full_has_every_source(capsys) -> None:
     [
         (["xcit_s122"], "no model matches; did you mean 'xcit_s12'"),
         (["family=XCIT2"], "did you mean 'XCiT'?"),
+        (["swin_b", "px=384"], "no model named so has all that is asked for"),
+        (["min_top1=nan"], "min_top1=nan: expected more than 0"),
+        (["max_gmacs=-1"], "max_gmacs=-1.0: expected more than 0"),
         (["px=big"], "px=big: expected a whole number"),
         (["sort=size"], "sort=size: no such choice"),
         (["srot=px"], "srot: no such setting; did you mean 'sort'?"),

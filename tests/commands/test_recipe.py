@@ -171,3 +171,10 @@ def test_list_has_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[: lines.index("")]] == list(recipes())
+
+
+def test_numbers_that_the_catalogue_holds_more_than_once() -> None:
+    expected = recipes()["vit_b16_384"].expected
+    assert expected is not None
+    assert expected.top1 == 84.53
+    assert "fine-tuned again from the original" in expected.conditions

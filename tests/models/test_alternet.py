@@ -96,6 +96,44 @@ def test_window_attention_is_a_loop_over_windows_and_heads() -> None:
     torch.testing.assert_close(attention(maps), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_an_attention_block_is_that_of_the_released_code(bottleneck: bool) -> None:
+    """BN, GELU, 1x1, BN, attention; the shortcut begins behind BN and GELU where it has weights."""
+    from vitx.models.architectures.alternet import AttentionBlock
+
+    set_random_state(0)
+    for channels in (24, 32):  # the second is what the block of width 8 or 32 puts out
+        width = 8 if bottleneck else 32
+        block = AttentionBlock(
+            channels, width, heads=2, window=2, bottleneck=bottleneck, drop_path=0.0
+        ).eval()
+        for norm in (block.norm1, block.norm2):
+            torch.nn.init.uniform_(norm.running_mean)
+            torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+            torch.nn.init.normal_(norm.weight)
+            torch.nn.init.normal_(norm.bias)
+        x = torch.randn(2, channels, 4, 4)
+
+        def normalised(norm: nn.BatchNorm2d, values: torch.Tensor) -> torch.Tensor:
+            mean, var, weight, bias = (
+                each[:, None, None]
+                for each in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            )
+            return (values - mean) / (var + 1e-5).sqrt() * weight + bias
+
+        before = normalised(block.norm1, x)
+        active = before * (1 + torch.erf(before / math.sqrt(2))) / 2
+        inner = torch.einsum("oc,bchw->bohw", block.conv.weight[:, :, 0, 0], active)
+        assert inner.shape[1] == (channels // 4 if bottleneck else channels)
+        branch = block.attn(normalised(block.norm2, inner))
+        skip = x
+        if channels == 24:
+            skip = torch.einsum("oc,bchw->bohw", block.shortcut.weight[:, :, 0, 0], active)
+        else:
+            assert block.shortcut is None
+        torch.testing.assert_close(block(x), skip + branch)
+
+
 def kinds(model: nn.Module) -> list[str]:
     return ["".join(type(each).__name__[0] for each in stage) for stage in model.stages]
 

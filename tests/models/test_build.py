@@ -198,9 +198,10 @@ def test_an_unknown_layer_is_refused() -> None:
         built(ModelConfig(name="resnet18", args={"act_layer": "foo"}))
 
 
-def test_an_unknown_tag_is_told_the_tags_there_are() -> None:
-    with pytest.raises(UsageError, match="the tags .*a1_in1k"):
-        built(ModelConfig(name="resnet18.a2"))
+def test_a_tag_is_none_of_the_name() -> None:
+    """It names weights, and would have been passed over."""
+    with pytest.raises(UsageError, match="set model.name=resnet18 model.weights=a2_in1k"):
+        built(ModelConfig(name="resnet18.a2_in1k"))
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,22 @@
 import argparse
 import collections
 import io
+import json
 import os
 import pickle
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vitx.errors import StorageError
+from vitx.models import foreign_reader
 from vitx.models.foreign import import_weights
 
 TENSORS = {"a.weight": torch.arange(12.0).view(3, 4), "a.bias": torch.ones(3, dtype=torch.half)}
@@ -85,8 +88,10 @@ def test_a_full_dino_checkpoint(tmp_path: Path) -> None:
     half["head.mlp.0.weight"] = torch.ones(2)
     wrapped = {f"module.{name}": tensor for name, tensor in half.items()}
     file = saved(tmp_path, {"student": wrapped, "teacher": half, "epoch": 3})
-    assert "holds weights more than once (teacher, student)" in refusal(file)
-    assert "has no part model; there is teacher, student" in refusal(file, part="model")
+    assert "holds weights more than once (student, teacher)" in refusal(file)
+    assert "has no part model with tensors; there is student, teacher" in refusal(
+        file, part="model"
+    )
     found, tensors = imported(file, part="student")
     assert tensors.keys() == TENSORS.keys()
     assert found.removed == ("module.", "backbone.")
@@ -145,20 +150,144 @@ def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path: Path) -> None:
     assert "a says it is [1048576, 1048576], more than the file holds" in line
 
 
-def test_a_pickle_that_asks_for_memory_is_stopped(tmp_path: Path) -> None:
-    """A list doubled forty times: a few hundred bytes that no check of sizes can see."""
-    program = (
-        b"\x80\x02]" + b"q\x00K\x01a" + b"(h\x00h\x00h\x00h\x00h\x00h\x00h\x00h\x00lq\x00" * 40
-    )
+def test_a_file_that_asks_for_memory_is_stopped(tmp_path: Path) -> None:
+    """A legacy file whose storage says it has 2^40 numbers, in some hundred bytes."""
     stream = io.BytesIO()
-    torch.save({}, stream)
-    with zipfile.ZipFile(stream) as archive:
-        others = {name: archive.read(name) for name in archive.namelist()}
+    torch.save({"a": torch.zeros(77)}, stream, _use_new_zipfile_serialization=False)
+    small, large = b"K\x4d", b"\x8a\x06" + (1 << 40).to_bytes(6, "little")
+    assert small in stream.getvalue()
     file = tmp_path / "file.pth"
+    file.write_bytes(stream.getvalue().replace(small, large))
+    line = peak_memory_of_import(file, limit_mb=1500)
+    assert "asks for more memory than its size explains" in line
+
+
+def test_a_file_that_computes_for_ever_is_stopped(tmp_path: Path, monkeypatch) -> None:
+    """A key of pairs nested fifty deep: its hash takes 2^50 steps."""
+    from vitx.models import foreign
+
+    pairs = b"K\x01q\x00"
+    for number in range(50):  # the last one once more, and a pair of both
+        pairs += b"h" + bytes([number]) + b"\x86q" + bytes([number + 1])
+    program = b"\x80\x02}" + pairs + b"K\x01s."
+    file = tmp_path / "file.pth"
+    with zipfile.ZipFile(saved(tmp_path, {})) as archive:
+        others = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in others.items():
-            archive.writestr(name, program + b"." if name.endswith("data.pkl") else content)
-    peak_memory_of_import(file, limit_mb=4000)
+            archive.writestr(name, program if name.endswith("data.pkl") else content)
+    script = tmp_path / "impatient.py"
+    script.write_text("import vitx.models.foreign_reader as r; r._SPARE_CPU_S = 4; r.main()")
+    popen = subprocess.Popen
+
+    def impatient(words, **how):
+        return popen([words[0], str(script), words[-1]], **how)
+
+    monkeypatch.setattr(foreign.subprocess, "Popen", impatient)
+    with pytest.raises(StorageError, match="takes longer to read than weights of its size do"):
+        import_weights(file, tmp_path / "out.safetensors")
+
+
+def test_the_reader_ends_with_its_parent(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never")
+    request = json.dumps({"file": str(tmp_path / "never"), "to": "x", "part": None, "name": None})
+    script = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'vitx.models.foreign_reader', "
+        "sys.argv[1]])\n"
+        "time.sleep(3); print(child.pid, flush=True); time.sleep(100)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, request], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    assert Path(f"/proc/{child}").exists()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_what_is_left_out_is_printable_and_short(tmp_path: Path) -> None:
+    weird = {"\x1b[2Jgone": 1, "x" * 10_000_000: 2, ("a",) * 1000: 3, **dict.fromkeys(range(50))}
+    found, _ = imported(saved(tmp_path, TENSORS | weird))
+    assert found.left_out[0] == "?[2Jgone"
+    assert found.left_out[1] == "x" * 80 + "..."
+    assert found.left_out[2] == "<tuple>"
+    assert len(found.left_out) + found.more_left_out == len(weird)
+    assert sum(map(len, found.left_out)) < 2000
+
+
+def test_parts_by_other_names_and_one_deeper(tmp_path: Path) -> None:
+    for content, part in (
+        ({"net": TENSORS}, "net"),
+        ({"model": {"state_dict": TENSORS}}, "model.state_dict"),
+    ):
+        assert imported(saved(tmp_path, content))[0].part == part
+        (tmp_path / "out.safetensors").unlink()
+    nothing = saved(tmp_path, {"epoch": 1, "args": {"lr": 1}})
+    assert "holds no tensor by name; it has epoch, args" in refusal(nothing)
+
+
+def test_a_foreign_safetensors_file_loses_its_prefixes(tmp_path: Path) -> None:
+    wrapped = {f"module.{name}": tensor for name, tensor in TENSORS.items()}
+    save_file(wrapped, tmp_path / "file.pth")
+    assert imported(tmp_path / "file.pth")[1].keys() == TENSORS.keys()
+
+
+def test_nothing_is_overwritten_even_if_it_comes_meanwhile(tmp_path: Path, monkeypatch) -> None:
+    from vitx.models import foreign
+
+    ask, to = foreign._ask_reader, tmp_path / "out.safetensors"
+
+    def slow(file: Path, request: dict) -> dict:
+        answer = ask(file, request)
+        to.write_text("mine")
+        return answer
+
+    monkeypatch.setattr(foreign, "_ask_reader", slow)
+    file = saved(tmp_path, TENSORS)
+    with pytest.raises(StorageError, match="is there already"):
+        import_weights(file, to)
+    assert to.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [file, to]
+
+
+def test_a_file_that_changes_meanwhile_is_not_taken(tmp_path: Path, monkeypatch) -> None:
+    from vitx.models import foreign
+
+    ask, file = foreign._ask_reader, saved(tmp_path, TENSORS)
+
+    def slow(path: Path, request: dict) -> dict:
+        answer = ask(path, request)
+        torch.save({"b": torch.ones(9)}, file)
+        return answer
+
+    monkeypatch.setattr(foreign, "_ask_reader", slow)
+    with pytest.raises(StorageError, match="changed while it was read"):
+        import_weights(file, tmp_path / "out.safetensors")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("to", ["file.pth/out.safetensors", "none.safetensors"])
+def test_what_can_not_be_written(to: str, tmp_path: Path, monkeypatch) -> None:
+    file = saved(tmp_path, TENSORS)
+    if to.startswith("none"):
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    with pytest.raises(StorageError, match="can't be written"):
+        import_weights(file, tmp_path / to)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path, "a directory"), (tmp_path / "pipe", "no regular file")):
+        with pytest.raises(StorageError, match=what):
+            import_weights(path, tmp_path / "out.safetensors")
 
 
 def peak_memory_of_import(file: Path, *, limit_mb: int) -> str:
@@ -185,16 +314,25 @@ def peak_memory_of_import(file: Path, *, limit_mb: int) -> str:
         ({"a": torch.tensor([1.0, float("nan")])}, "a has values that are not finite"),
         ({"a": torch.tensor([float("inf")], dtype=torch.half)}, "a has values that are not finite"),
         ({"a\nb": torch.ones(1)}, "which is no name of a parameter"),
-        ({"../../a" * 60: torch.ones(1)}, "which is no name of a parameter"),
-        ({"a": torch.ones(2, dtype=torch.complex64)}, "a is complex"),
+        ({"../../a": torch.ones(1)}, "which is no name of a parameter"),
+        ({"a" * 400: torch.ones(1)}, "which is no name of a parameter"),
+        ({"__metadata__": torch.ones(1)}, "which is no name of a parameter"),
+        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "a is of torch.float8_e4m3fn"),
+        ({"a": torch.ones(2).to_sparse()}, "a is no plain tensor"),
+        ({"a": torch.ones(2, dtype=torch.complex64)}, "a is of torch.complex64"),
         ({"a": 3, "b": "text"}, "holds no tensor by name"),
         ([torch.ones(2)], "holds a list"),
         (torch.ones(2), "holds a Tensor"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_bad_tensors_are_named(what: object, message: str, tmp_path: Path) -> None:
-    assert message in refusal(saved(tmp_path, what))
+def test_bad_tensors_are_named(what: object, message: str, tmp_path: Path, monkeypatch) -> None:
+    # The reader itself, without its limits: a process for each would take a minute.
+    monkeypatch.setattr(foreign_reader, "_limit", lambda _: None)
+    file, to = saved(tmp_path, what), tmp_path / "out.safetensors"
+    request = {"file": str(file), "to": str(to), "part": None, "name": None}
+    assert message in foreign_reader.answer(request)["error"]
+    assert not to.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02.", bytes(500)])

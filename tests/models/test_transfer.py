@@ -1,5 +1,6 @@
 """Weights in another model: heads, positions on another grid, and what must not pass."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from vitx.config.schema import ModelConfig, PosResize
+from vitx.config.schema import ModelConfig, Pool, PosResize, Stem, VariantConfig
 from vitx.errors import StorageError
 from vitx.models.build import Fit, build_model
 from vitx.models.transfer import Transfer, transfer
@@ -24,8 +25,10 @@ DISTILLED = ModelConfig(name="deit_tiny_distilled_patch16_224", patch_px=8, args
 XCIT = ModelConfig(name="xcit_nano_12_p8_224", args={"depth": 1, "embed_dim": 24, "num_heads": 2})
 
 
-def built(config: ModelConfig = VIT, *, classes: int = 5, px: int = 32) -> nn.Module:
-    model = build_model(config, Fit(num_classes=classes, channels=3, image_px=px))
+def built(
+    config: ModelConfig = VIT, *, classes: int = 5, px: int = 32, channels: int = 3
+) -> nn.Module:
+    model = build_model(config, Fit(num_classes=classes, channels=channels, image_px=px))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter))
@@ -210,3 +213,44 @@ def test_no_safetensors(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"x" * 100)
     with pytest.raises(StorageError, match="can't be read as safetensors"):
         transfer(built(), tmp_path / "w", source="w", resize=PosResize.bicubic, partial=False)
+
+
+def test_grey_pictures_take_the_sum_of_the_channels(tmp_path: Path) -> None:
+    source = built(channels=3)
+    model = built(channels=1)
+    told = moved(model, source, tmp_path)
+    assert "summed for grey pictures" in told.channels
+    grey = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        expected = source.eval()(grey.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(model.eval()(grey), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_patches_of_another_size_are_refused(tmp_path: Path) -> None:
+    tensors = built(px=32).state_dict()
+    tensors["patch_embed.proj.weight"] = torch.ones(24, 3, 16, 16)
+    line = refusal(built(), tensors, tmp_path, partial=True)
+    assert "its patches have 16 px, those of this model 8" in line
+
+
+def test_a_convolutional_stem_does_not_take_a_linear_one(tmp_path: Path) -> None:
+    conv = dataclasses.replace(VIT, variant=VariantConfig(stem=Stem.conv))
+    assert "it has a linear stem" in refusal(built(conv), built().state_dict(), tmp_path)
+
+
+def test_without_a_class_token_its_position_goes_too(tmp_path: Path) -> None:
+    source = built(px=32)
+    model = built(dataclasses.replace(VIT, variant=VariantConfig(pool=Pool.avg)), px=64)
+    told = moved(model, source, tmp_path, partial=True)
+    assert told.left_over == ["cls_token"]
+    grid = source.pos_embed.detach()[:, 1:].reshape(1, 4, 4, 24).permute(0, 3, 1, 2)
+    wanted = F.interpolate(grid, size=(8, 8), mode="bicubic", align_corners=False)
+    flat = wanted.permute(0, 2, 3, 1).reshape(1, 64, 24)
+    torch.testing.assert_close(model.pos_embed.detach(), flat)
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    tensors = built().state_dict()
+    tensors["norm.bias"] = torch.ones(24, dtype=torch.int64)
+    line = refusal(built(), tensors, tmp_path)
+    assert "norm.bias is torch.int64, expected torch.float32" in line

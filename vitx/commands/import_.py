@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitx.config.plain import read
-from vitx.config.schema import ImportConfig, ModelConfig
-from vitx.config.settings import option_values, options
+from vitx.config.resolve import resolve
+from vitx.config.schema import ImportConfig, ModelConfig, PosResize, TrainConfig
+from vitx.config.settings import options
+from vitx.config.store import compose
 from vitx.errors import StorageError, UsageError
 from vitx.models.foreign import Imported, import_weights
 
-_SHOWN = 8
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def main(args: list[str]) -> int:
@@ -23,25 +27,32 @@ def main(args: list[str]) -> int:
         raise UsageError(f"to={to}: expected a name that ends in .safetensors")
     if to.exists():
         raise StorageError(f"{to} is there already; choose another with to=")
-    model = None if config.model is None else _architecture(config.model)
-    found = import_weights(file, to, part=config.part, name=model.name if model else None)
+    tried = None if config.model is None else _config_of(config.model)
+    # Built before the file is read: what there is no model of is said at once.
+    model = None if tried is None else _built(tried)
+    found = import_weights(file, to, part=config.part, name=tried.name if tried else None)
     lines = [*_lines(found)]
     try:
-        lines += _tried(model, to) if model is not None else []
-    except StorageError:
-        to.unlink()  # it was made for this model
+        lines += _tried(model, tried.name, to) if model is not None and tried is not None else []
+    except BaseException:
+        to.unlink(missing_ok=True)  # it was made for this model
         raise
     print("\n".join(lines))
     print(f"written to {to}; model.weights={to}")
     return 0
 
 
-def _architecture(word: str) -> ModelConfig:
+def _config_of(word: str) -> ModelConfig:
     """Return the model that an option of `model=` or a name of timm stands for."""
     if word not in options("model") or word == "timm":
         return ModelConfig(name=word)
-    values = option_values("model", word)
-    return ModelConfig(name=values["model.name"], image_px=int(values.get("model.image_px", 224)))
+    return resolve(compose("train", [f"model={word}"]), TrainConfig).model
+
+
+def _built(config: ModelConfig) -> nn.Module:
+    from vitx.models.build import Fit, build_model
+
+    return build_model(config, Fit(num_classes=1000, channels=3, image_px=config.image_px))
 
 
 def _lines(found: Imported) -> Iterator[str]:
@@ -50,17 +61,14 @@ def _lines(found: Imported) -> Iterator[str]:
     if found.removed:
         yield f"prefixes removed: {', '.join(found.removed)}"
     if found.left_out:
-        more = f" and {len(found.left_out) - _SHOWN} more" if found.left_out[_SHOWN:] else ""
-        yield f"left out: {', '.join(found.left_out[:_SHOWN])}{more}"
+        more = f" and {found.more_left_out} more" if found.more_left_out else ""
+        yield f"left out: {', '.join(found.left_out)}{more}"
 
 
-def _tried(config: ModelConfig, file: Path) -> Iterator[str]:
+def _tried(model: nn.Module, name: str, file: Path) -> Iterator[str]:
     """Say what becomes of the weights in a model of its published size and 1000 classes."""
-    from vitx.config.schema import PosResize
-    from vitx.models.build import Fit, build_model
     from vitx.models.transfer import transfer
 
-    model = build_model(config, Fit(num_classes=1000, channels=3, image_px=config.image_px))
     told = transfer(model, file, source=str(file), resize=PosResize.bicubic, partial=True)
-    yield f"in {config.name}: {told.loaded} tensors fit"
+    yield f"in {name}: {told.loaded} tensors fit"
     yield from told.notes()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,11 +19,12 @@ _KEYS: dict[Order, Callable[[Entry], Any]] = {
     Order.parameters: lambda entry: entry.parameters,
     Order.gmacs: lambda entry: entry.macs,
     Order.px: lambda entry: entry.image_px,
-    Order.top1: lambda entry: _top1(entry),
+    Order.top1: lambda entry: _top1(entry) or math.inf,
 }
 _NOTES = (
     "GMACs: 10^9 multiply-accumulates for one picture of px, counted by fvcore's rules.",
-    "top-1: on ImageNet-1k in percent, of the authors, or with * as timm measured; - is unknown.",
+    "top-1: on ImageNet-1k, in percent, of the first of the weights: in1k alone is trained on",
+    "ImageNet-1k only. Of the authors, or with * as timm measured it; - is unknown.",
 )
 
 
@@ -47,13 +50,20 @@ def select(config: ModelsConfig) -> list[Entry]:
         raise UsageError(
             f"family={config.family}: no such family{hint or '; ' + ', '.join(families.values())}"
         )
+    for name in ("px", "max_parameters", "max_gmacs", "min_top1"):
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"{name}={value}: expected more than 0")
     found = [entry for entry in entries().values() if _matches(entry, config)]
+    alone = dataclasses.replace(ModelsConfig(), pattern=config.pattern)
+    if not found and config != alone and any(_matches(each, alone) for each in entries().values()):
+        raise UsageError("no model named so has all that is asked for; leave a filter out")
     if not found:
         pattern = config.pattern or ""
         hint = near_matches(pattern, entries()) if pattern else ""
-        raise UsageError(
-            f"no model matches{hint or ''}; any other timm model is model=timm model.name=NAME"
-        )
+        raise UsageError(f"no model matches{hint}; one that timm has is model=timm model.name=NAME")
+    if config.sort is Order.top1:  # what is unknown stands last
+        found = [entry for entry in found if entry.result] if config.descending else found
     if config.sort is not Order.family:
         found.sort(key=_KEYS[config.sort])
     return found[::-1] if config.descending else found
@@ -70,7 +80,7 @@ def _matches(entry: Entry, config: ModelsConfig) -> bool:
         and (config.px is None or entry.image_px == config.px)
         and _at_most(entry.parameters / 1e6, config.max_parameters)
         and _at_most(entry.macs / 1e9, config.max_gmacs)
-        and (config.min_top1 is None or _top1(entry) >= config.min_top1)
+        and (config.min_top1 is None or (_top1(entry) or 0) >= config.min_top1)
     )
 
 
@@ -79,7 +89,7 @@ def _at_most(value: float, most: float | None) -> bool:
 
 
 def _table(found: list[Entry]) -> Iterator[str]:
-    rows = [("model", "family", "parameters", "GMACs", "px", "top-1", "pretrained tags")]
+    rows = [("model", "family", "parameters", "GMACs", "px", "top-1", "weights")]
     rows += [
         (
             entry.option,
@@ -88,7 +98,7 @@ def _table(found: list[Entry]) -> Iterator[str]:
             f"{entry.macs / 1e9:.2f}",
             str(entry.image_px),
             _shown_top1(entry),
-            ", ".join(entry.tags[:_MOST_TAGS]) + (", ..." if entry.tags[_MOST_TAGS:] else ""),
+            _weights(entry),
         )
         for entry in found
     ]
@@ -104,14 +114,21 @@ def _table(found: list[Entry]) -> Iterator[str]:
     yield from _NOTES
 
 
-def _top1(entry: Entry) -> float:
-    return entry.result.top1 if entry.result else 0.0
+def _top1(entry: Entry) -> float | None:
+    return entry.result.top1 if entry.result else None
+
+
+def _weights(entry: Entry) -> str:
+    """Return the tags, the one that the shown result is of first."""
+    own = entry.result.tag if entry.result else ""
+    tags = sorted(entry.tags, key=lambda tag: tag != own)
+    return ", ".join(tags[:_MOST_TAGS]) + (", ..." if tags[_MOST_TAGS:] else "")
 
 
 def _shown_top1(entry: Entry) -> str:
     if entry.result is None:
         return "- "
-    return f"{entry.result.top1:g}{' ' if entry.result.by_authors else '*'}"
+    return f"{entry.result.top1:.1f}{' ' if entry.result.by_authors else '*'}"
 
 
 def _about(entry: Entry) -> Iterator[str]:

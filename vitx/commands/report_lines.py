@@ -37,7 +37,7 @@ def opening_lines(opened: Opened, assembly: Assembly, snapshot: Snapshot | None)
         "model", f"{config.model.name}, {count_parameters(trainer.model) / 1e6:.2f} M parameters"
     )
     if assembly.transfer is not None:
-        yield _line("weights", f"{assembly.transfer.loaded} tensors of {assembly.transfer.source}")
+        yield _line("weights", f"{assembly.transfer.loaded} tensors of {assembly.transfer.origin}")
         for note in assembly.transfer.notes():
             yield _line("", note)
     yield _line("batch", _batch(config, assembly))

@@ -72,8 +72,10 @@ class Entry:
 
     @property
     def result(self) -> Published | None:
-        """The result it is best known for: on ImageNet-1k, of its authors, at its own size."""
-        return next((each for each in self.published if each.dataset == "imagenet1k"), None)
+        """The ImageNet-1k result of the first tag that has one; that of its authors, if any."""
+        known = [each for each in self.published if each.dataset == "imagenet1k"]
+        of_tags = (each for tag in self.tags for each in known if each.tag == tag)
+        return next(of_tags, known[0] if known else None)
 
 
 @cache

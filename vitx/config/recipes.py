@@ -150,7 +150,7 @@ def _expected(content: dict[str, Any] | None, *, last: str) -> Expected | None:
             spread=spread,
         )
     dataset, tag = content.get("dataset", "imagenet1k"), content.get("tag", "")
-    found = _published(content["model"], dataset=dataset, tag=tag)
+    found = _published(content["model"], dataset=dataset, tag=tag, note=content.get("note", ""))
     crop = f", crop {found.crop:g}" if found.crop else ""
     note = f", {found.note}" if found.note else ""
     return Expected(
@@ -162,7 +162,10 @@ def _expected(content: dict[str, Any] | None, *, last: str) -> Expected | None:
     )
 
 
-def _published(option: str, *, dataset: str, tag: str) -> Published:
+def _published(option: str, *, dataset: str, tag: str, note: str) -> Published:
+    """Return the first result of these weights whose note has these words."""
     return next(
-        each for each in entries()[option].published if each.dataset == dataset and each.tag == tag
+        each
+        for each in entries()[option].published
+        if each.dataset == dataset and each.tag == tag and note in each.note
     )

@@ -234,7 +234,7 @@ class ModelConfig:
     """An architecture and its regularisation."""
 
     name: str = MISSING
-    """timm architecture with an optional .tag, or one of vitx (vitx models lists both)."""
+    """timm architecture, or one of vitx (vitx models lists both)."""
     image_px: int = 224
     """Side of the pictures it was published for, in pixels; dataset.image_px=null takes it."""
     weights: str | None = field(default=None, metadata={"path": True})

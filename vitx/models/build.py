@@ -100,8 +100,8 @@ def normalisation(
     from timm.models import get_pretrained_cfg, is_model
 
     name = config.name
-    if config.weights is not None and config.weights in tags_of(name):
-        name = f"{name.partition('.')[0]}.{config.weights}"
+    if tag := tag_in(config.weights, name=name):
+        name = f"{name}.{tag}"
     published = get_pretrained_cfg(name) if is_model(name) else None
     if channels != 3 or published is None:
         return (0.5,) * channels, (0.5,) * channels
@@ -113,8 +113,13 @@ def tags_of(name: str) -> list[str]:
     _make_models_known()
     import timm
 
-    stem = name.partition(".")[0]
-    return [full.partition(".")[2] for full in timm.list_pretrained(f"{stem}.*")]
+    return [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+
+
+def tag_in(weights: str | None, *, name: str) -> str:
+    """Return the tag of an architecture that weights name, as `TAG` or `NAME.TAG`; else nothing."""
+    tag = (weights or "").removeprefix("timm/").removeprefix(f"{name}.")
+    return tag if tag in tags_of(name) else ""
 
 
 def patch_unit(model: nn.Module) -> int | None:
@@ -223,10 +228,9 @@ def _unknown_name(name: str) -> str:
 
     stem, _, tag = name.partition(".")
     if timm.is_model(stem):
-        tags = tags_of(stem)
-        if not tag or tag in tags:
+        if not tag:
             return ""
-        return f"model.name={name}: {stem} has the tags {', '.join(tags) or '(none)'}"
+        return f"model.name={name}: a tag names weights; set model.name={stem} model.weights={tag}"
     close = difflib.get_close_matches(stem, timm.list_models(), n=3, cutoff=0.6)
     hint = near_matches(stem, close) or "; vitx train --help model lists the short names"
     return f"model.name={name}: timm has no such model{hint}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitx.errors import StorageError, near_matches
-from vitx.models.build import tags_of
+from vitx.models.build import tag_in, tags_of
 from vitx.models.foreign import import_weights
 from vitx.paths import cache_dir
 from vitx.runtime.torchvision_ops import declare_missing_ops
@@ -24,20 +24,27 @@ def as_safetensors(file: Path, *, name: str) -> Path:
     Args:
         file: a weight file of any known kind.
         name: architecture, for kinds that need it.
+
+    Raises:
+        StorageError: it can't be imported.
     """
     if file.suffix == ".safetensors":
         return file
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    held = cache_dir() / "weights" / f"{digest}-{name.partition('.')[0]}.safetensors"
+    held = cache_dir() / "weights" / f"{digest}-{name}.safetensors"
     if not held.is_file():
-        import_weights(file, held, name=name)
+        import_weights(file, held, name=name, replace=True)
+        with file.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+                held.unlink(missing_ok=True)
+                raise StorageError(f"{file} changed while it was read; try again")
     return held
 
 
 def is_remote(weights: str, *, name: str) -> bool:
     """Return whether weights are a tag of this architecture or a repository, not a path."""
-    return weights.startswith(HUB) or weights in tags_of(name)
+    return weights.startswith(HUB) or bool(tag_in(weights, name=name))
 
 
 def download(weights: str, *, name: str) -> Path:
@@ -57,7 +64,7 @@ def download(weights: str, *, name: str) -> Path:
 
     place = weights.removeprefix(HUB)
     if not weights.startswith(HUB):
-        cfg = get_pretrained_cfg(f"{name.partition('.')[0]}.{weights}")
+        cfg = get_pretrained_cfg(f"{name}.{tag_in(weights, name=name)}")
         place = cfg.hf_hub_id if cfg is not None and cfg.hf_hub_id else ""
         if not place:
             raise StorageError(f"model.weights={weights}: timm knows the tag, the Hub has no file")
@@ -102,5 +109,5 @@ def what_is_expected(weights: str, *, name: str) -> str:
     tags = ", ".join(tags_of(name)) or "none"
     return (
         f"model.weights={weights}: expected a run, a file of weights, hf-hub:ORG/NAME or a tag of "
-        f"{name.partition('.')[0]}{hint or f' ({tags})'}"
+        f"{name}{hint or f' ({tags})'}"
     )

@@ -6,6 +6,7 @@ Shapes: N tokens of the position embedding, prefix tokens included, D width.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,22 +34,31 @@ class Transfer:
     """What became of the tensors of a file.
 
     Attributes:
-        source: where they came from.
+        source: where they came from, as it was typed.
+        file: that this meant.
         sha256: of its bytes.
         loaded: number of tensors that were taken over.
         head: why the classifier is a new one; empty where it was taken over.
         positions: what happened to the position embedding; empty where nothing had to.
+        channels: what happened to the first convolution, where pictures have other channels.
         missing: parameters of the model that the file does not have.
         left_over: tensors of the file that the model has no place for.
     """
 
     source: str
+    file: str
     sha256: str
     loaded: int = 0
     head: str = ""
     positions: str = ""
+    channels: str = ""
     missing: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        """What was typed, and the file that it meant where that is another."""
+        return self.source if self.source == self.file else f"{self.source} ({self.file})"
 
     def notes(self) -> Iterator[str]:
         """Yield what a user should know, a line each."""
@@ -56,6 +66,8 @@ class Transfer:
             yield f"new head: {self.head}"
         if self.positions:
             yield self.positions
+        if self.channels:
+            yield self.channels
         for what, names in (("missing", self.missing), ("left over", self.left_over)):
             if names:
                 yield f"{len(names)} tensors {what}: {', '.join(names)}"
@@ -99,13 +111,15 @@ def transfer(
     for name, tensor in found.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise StorageError(f"{source}: {name} has values that are not finite")
-    told = Transfer(source=source, sha256=_sha256(path))
+    told = Transfer(source=source, file=str(path), sha256=_sha256(path))
     wanted = model.state_dict()
     before = found.get("pos_embed")
     try:
-        tensors = _renamed(model, found, resize)
+        _refuse_other_patches(model, found)
+        tensors = _renamed(model, _without_class_position(model, found), resize)
     except (RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
         raise StorageError(f"{source}: weights of another model: {error}") from error
+    told.channels = _fit_channels(model, tensors, wanted)
     told.left_over = sorted(name for name in found if "pre_logits" in name)
     told.positions = _about_positions(model, before, tensors.get("pos_embed"), resize)
     other = _other_classes(classes, classes_there)
@@ -155,7 +169,52 @@ def _renamed(model: nn.Module, found: dict[str, Tensor], resize: PosResize) -> d
                 align_corners=align_corners,
             )
         )
-    return tensors
+    own = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    return dict(own(tensors, model)) if own is not None else tensors
+
+
+def _refuse_other_patches(model: Any, found: dict[str, Tensor]) -> None:
+    """Refuse patches of another size, which timm would resample without a word.
+
+    Raises:
+        ValueError: they are.
+    """
+    cut = getattr(getattr(model, "patch_embed", None), "proj", None)
+    there = found.get("patch_embed.proj.weight")
+    if isinstance(cut, nn.Sequential) and there is not None:
+        raise ValueError("it has a linear stem, this model a convolutional one")
+    if isinstance(cut, nn.Conv2d) and there is not None and there.ndim == cut.weight.ndim:
+        sizes = there.shape[2:], cut.weight.shape[2:]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"its patches have {sizes[0][0]} px, those of this model {sizes[1][0]}"
+            )
+
+
+def _without_class_position(model: Any, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors, the position of the class token taken off where the model has none."""
+    has_none = getattr(model, "cls_token", None) is None and hasattr(model, "pos_embed")
+    positions = found.get("pos_embed")
+    if not has_none or "cls_token" not in found or positions is None or model.no_embed_class:
+        return found
+    return found | {"pos_embed": positions[:, 1:]}
+
+
+def _fit_channels(model: Any, tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """Bring the first convolution to the channels of the pictures, in place, as timm does."""
+    from timm.models import adapt_input_conv
+
+    first = getattr(model, "pretrained_cfg", {}).get("first_conv") or ()
+    said = ""
+    for name in (first,) if isinstance(first, str) else tuple(first):
+        weight = f"{name}.weight"
+        if weight not in tensors or weight not in wanted:
+            continue
+        there, here = tensors[weight].shape[1], wanted[weight].shape[1]
+        if there == 3 and here == 1:
+            tensors[weight] = adapt_input_conv(1, tensors[weight])
+            said = "first convolution: its 3 channels summed for grey pictures"
+    return said
 
 
 def _about_positions(
@@ -197,8 +256,13 @@ def _refuse_shapes(source: str, tensors: dict[str, Tensor], wanted: dict[str, Te
         for name, tensor in wanted.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
+    other += [
+        f"{name} is {tensors[name].dtype}, expected {tensor.dtype}"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].is_floating_point() is not tensor.is_floating_point()
+    ]
     if other:
-        count = f"{len(other)} tensors of other shape"
+        count = f"{len(other)} tensors of other shape or type"
         raise StorageError(f"{source}: weights of another model: {count} ({_few(other)})")
 
 
