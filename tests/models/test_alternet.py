@@ -56,7 +56,7 @@ def copy_in_order_of_use(source: nn.Module, target: nn.Module) -> None:
 
 
 def test_window_attention_is_a_loop_over_windows_and_heads() -> None:
-    from vitx.models.architectures.alternet import HEAD_DIM, WindowAttention
+    from vitx.models.architectures.alternet_blocks import HEAD_DIM, WindowAttention
 
     set_random_state(0)
     attention = WindowAttention(6, 5, heads=2, window=3)
@@ -99,7 +99,7 @@ def test_window_attention_is_a_loop_over_windows_and_heads() -> None:
 @pytest.mark.parametrize("bottleneck", [True, False])
 def test_an_attention_block_is_that_of_the_released_code(bottleneck: bool) -> None:
     """BN, GELU, 1x1, BN, attention; the shortcut begins behind BN and GELU where it has weights."""
-    from vitx.models.architectures.alternet import AttentionBlock
+    from vitx.models.architectures.alternet_blocks import AttentionBlock
 
     set_random_state(0)
     for channels in (24, 32):  # the second is what the block of width 8 or 32 puts out

@@ -70,7 +70,7 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
 
 def test_other_classes(tmp_path: Path) -> None:
     line = refusal(vit(classes=5), saved(vit(classes=1000).state_dict(), tmp_path))
-    assert "its head has 1000 classes, the dataset has 5" in line
+    assert "its head has 1000 classes, the model has 5" in line
 
 
 def test_other_size(tmp_path: Path) -> None:

@@ -181,9 +181,10 @@ def _defaults(verb: str) -> dict[str, str]:
 @cache
 def _documentation() -> dict[tuple[str, str], str]:
     """Return the string under each field of the schema, by (class, field)."""
-    tree = ast.parse(Path(schema.__file__).read_text(encoding="utf-8"))
+    files = sorted(Path(schema.__file__).parent.glob("*.py"))
+    nodes = [node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body]
     found = {}
-    for node in tree.body:
+    for node in nodes:
         if not isinstance(node, ast.ClassDef):
             continue
         for statement, after in zip(node.body, node.body[1:], strict=False):

@@ -1,4 +1,4 @@
-"""Weights to start from: safetensors only, names and shapes checked before anything is read."""
+"""Weights of a checkpoint: names and shapes are checked before anything is read."""
 
 from __future__ import annotations
 
@@ -43,10 +43,7 @@ def _mismatch(
     for name in (head,) if isinstance(head, str) else tuple(head or ()):
         bias = f"{name}.bias"
         if bias in wanted and found.get(bias) and found[bias] != wanted[bias]:
-            return (
-                f"its head has {found[bias][0]} classes, the dataset has {wanted[bias][0]}; "
-                "use weights for the same classes"
-            )
+            return f"its head has {found[bias][0]} classes, the model has {wanted[bias][0]}"
     missing = sorted(wanted.keys() - found.keys())
     extra = sorted(found.keys() - wanted.keys())
     shapes = [

@@ -1,0 +1,94 @@
+"""The configuration: every setting, its type, default, unit and meaning.
+
+The string under a field is its documentation; `vitx <verb> --help` prints it. YAML under `conf/`
+only selects and combines these fields. Importing this module imports neither torch nor OmegaConf.
+
+Field metadata:
+    path: the value is a path; the command line takes it as it is, commas and all.
+    positional: a word without `=` is its value; says what completes it.
+    may_change: the value may differ when a run is resumed.
+"""
+
+from __future__ import annotations
+
+from vitx.config.schema.choices import (
+    BadImage,
+    Crop,
+    DatasetKind,
+    DecayFrom,
+    DropPathRule,
+    Loss,
+    Order,
+    Per,
+    Pool,
+    PosEmbed,
+    PosResize,
+    Precision,
+    RecipeAction,
+    Scale,
+    ScheduleKind,
+    Stem,
+    WandbMode,
+    Weights,
+)
+from vitx.config.schema.data import AugmentationConfig, DatasetConfig
+from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
+from vitx.config.schema.model import ModelConfig, VariantConfig
+from vitx.config.schema.optimisation import (
+    EmaConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from vitx.config.schema.train import (
+    CheckpointConfig,
+    EvaluationConfig,
+    LoggerConfig,
+    RuntimeConfig,
+    TrainConfig,
+    WandbConfig,
+)
+from vitx.config.schema.verbs import EvalConfig, ImportConfig, ModelsConfig, RecipeConfig
+
+__all__ = [
+    "AugmentationConfig",
+    "BadImage",
+    "CHOICE",
+    "CheckpointConfig",
+    "Crop",
+    "DatasetConfig",
+    "DatasetKind",
+    "DecayFrom",
+    "DropPathRule",
+    "EmaConfig",
+    "EvalConfig",
+    "EvaluationConfig",
+    "FILE",
+    "ImportConfig",
+    "LoggerConfig",
+    "Loss",
+    "MISSING",
+    "ModelConfig",
+    "ModelsConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "Order",
+    "Per",
+    "Pool",
+    "PosEmbed",
+    "PosResize",
+    "Precision",
+    "RECIPE",
+    "RecipeAction",
+    "RecipeConfig",
+    "RuntimeConfig",
+    "Scale",
+    "ScheduleConfig",
+    "ScheduleKind",
+    "Stem",
+    "TrainConfig",
+    "VariantConfig",
+    "WandbConfig",
+    "WandbMode",
+    "Weights",
+]

@@ -1,0 +1,148 @@
+"""What settings with a few named values can be."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class DatasetKind(Enum):
+    """Where images come from."""
+
+    digits = "digits"
+    folder = "folder"
+    hub = "hub"
+
+
+# The functional form, since `raise` can't be written as an attribute; OmegaConf reads names.
+BadImage = Enum("BadImage", {"raise": "raise", "skip": "skip"})
+"""What to do with a picture that can't be decoded."""
+
+
+class Crop(Enum):
+    """How a training picture is brought to size."""
+
+    random_resized = "random_resized"
+    resize = "resize"
+    pad = "pad"
+
+
+class PosEmbed(Enum):
+    """How a transformer is told where a patch lies."""
+
+    none = "none"
+    learned = "learned"
+    learned_2d = "learned_2d"
+    sincos = "sincos"
+    relative = "relative"
+
+
+class Stem(Enum):
+    """How a patch becomes a token."""
+
+    linear = "linear"
+    conv = "conv"
+
+
+class Pool(Enum):
+    """What the classifier sees."""
+
+    token = "token"  # noqa: S105 (a class token)
+    avg = "avg"
+
+
+class PosResize(Enum):
+    """How a learned position embedding is brought to another grid."""
+
+    bicubic = "bicubic"
+    bicubic_antialias = "bicubic_antialias"
+    bilinear = "bilinear"
+
+
+class Loss(Enum):
+    """Classification losses."""
+
+    cross_entropy = "cross_entropy"
+    bce = "bce"
+    sigmoid = "sigmoid"
+
+
+class ScheduleKind(Enum):
+    """Shapes of the learning rate after warm-up."""
+
+    cosine = "cosine"
+    linear = "linear"
+    step = "step"
+    constant = "constant"
+
+
+class Per(Enum):
+    """How often the learning rate changes."""
+
+    step = "step"
+    epoch = "epoch"
+
+
+class DecayFrom(Enum):
+    """Where the decay of the learning rate begins to count."""
+
+    start = "start"
+    warmup = "warmup"
+
+
+class DropPathRule(Enum):
+    """How stochastic depth is spread over the blocks."""
+
+    linear = "linear"
+    constant = "constant"
+
+
+class Precision(Enum):
+    """Arithmetic of the forward and backward pass; weights stay fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Order(Enum):
+    """What a list of models is sorted by."""
+
+    family = "family"
+    model = "model"
+    parameters = "parameters"
+    gmacs = "gmacs"
+    px = "px"
+    top1 = "top1"
+
+
+class RecipeAction(Enum):
+    """What to do about recipes."""
+
+    list = "list"
+    show = "show"
+    run = "run"
+
+
+class Scale(Enum):
+    """How large a recipe is run."""
+
+    full = "full"
+    smoke = "smoke"
+
+
+class Weights(Enum):
+    """Which weights of a run."""
+
+    auto = "auto"
+    model = "model"
+    ema = "ema"
+
+
+class WandbMode(Enum):
+    """How W&B mirrors the metrics."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+    off = "off"

@@ -1,0 +1,79 @@
+"""The verbs beside `vitx train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vitx.config.schema.choices import Order, RecipeAction, Scale, Weights
+from vitx.config.schema.data import DatasetConfig
+from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
+
+
+@dataclass(kw_only=True)
+class EvalConfig:
+    """`vitx eval`: measure a run again, on its own validation split or another dataset."""
+
+    run: str | None = field(default=None, metadata={"path": True})
+    """Run directory; null is the newest one."""
+    checkpoint: str = "last"
+    """last, best, or a step number."""
+    weights: Weights = Weights.auto
+    """model, ema, or auto: ema where the run kept one."""
+    suite: str | None = None
+    """Name of the result, eval/<suite>.json and .parquet; null is val, the run's own split."""
+    dataset: DatasetConfig | None = None
+    """Another dataset with the same classes; null is the run's own."""
+    batch_size: int | None = None
+    """Pictures per forward pass; null is what training evaluated with."""
+    workers: int | None = None
+    """Loader processes; null chooses."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(kw_only=True)
+class ModelsConfig:
+    """`vitx models`: list the options of model= with their size and published results."""
+
+    pattern: str | None = field(default=None, metadata={"positional": "model"})
+    """Part of a name, or a pattern such as 'xcit_*_p8'; the whole name of one shows all of it."""
+    family: str | None = None
+    """Only this family: ViT, DeiT, XCiT, AlterNet, ..."""
+    px: int | None = None
+    """Only those published for pictures of this side."""
+    max_parameters: float | None = None
+    """Most parameters, in millions."""
+    max_gmacs: float | None = None
+    """Most multiply-accumulates for one picture, in 10^9."""
+    min_top1: float | None = None
+    """Least published top-1, in percent."""
+    sort: Order = Order.family
+    """family (and size in it), model, parameters, gmacs, px or top1."""
+    descending: bool = False
+    """Largest first."""
+
+
+@dataclass(kw_only=True)
+class ImportConfig:
+    """`vitx import`: turn a file of weights from elsewhere into safetensors; it is not run."""
+
+    file: str = field(default=MISSING, metadata={"positional": FILE, "path": True})
+    """The file: .pth, .pt, .bin or .npz."""
+    to: str | None = field(default=None, metadata={"path": True})
+    """Where to write; null is beside the file, with the ending .safetensors."""
+    part: str | None = None
+    """Which weights to take where a file holds several: model, model_ema, teacher, student, ..."""
+    model: str | None = None
+    """Option of model= or timm's name it is for: needed for .npz; else it is tried on it."""
+
+
+@dataclass(kw_only=True)
+class RecipeConfig:
+    """`vitx recipe`: run a published result again, stage by stage, beside its number."""
+
+    action: RecipeAction = field(default=MISSING, metadata={"positional": CHOICE})  # type: ignore[assignment]
+    """list them, show one with its commands and sources, or run it; a stopped one goes on."""
+    name: str | None = field(default=None, metadata={"positional": RECIPE})
+    """The recipe. Further setting=value words go to each of its stages."""
+    scale: Scale = Scale.full
+    """full, or smoke: a rehearsal of about a minute on a CPU, on embedded data."""
