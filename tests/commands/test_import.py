@@ -62,6 +62,7 @@ def test_what_does_not_fit_its_model_leaves_nothing(tmp_path: Path, capsys) -> N
     ("words", "code", "message"),
     [
         ([], 2, "file is needed; type vitx import FILE"),
+        ([""], 2, "file: expected the name of a file"),
         (["none.pth"], 4, "none.pth: no such file"),
         (["none.pth", "to=x.pth"], 2, "expected a name that ends in .safetensors"),
         (["none.pth", "prat=model"], 2, "did you mean 'part'?"),

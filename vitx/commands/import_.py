@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def main(args: list[str]) -> int:
     """Carry out `vitx import` with these arguments."""
     config = read("import", args, ImportConfig)
+    if not config.file:
+        raise UsageError("file: expected the name of a file; type vitx import FILE")
     file = Path(config.file)
     to = Path(config.to) if config.to else file.with_suffix(".safetensors")
     if to.suffix != ".safetensors":
