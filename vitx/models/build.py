@@ -232,7 +232,7 @@ def _unknown_name(name: str) -> str:
             return ""
         return f"model.name={name}: a tag names weights; set model.name={stem} model.weights={tag}"
     close = difflib.get_close_matches(stem, timm.list_models(), n=3, cutoff=0.6)
-    hint = near_matches(stem, close) or "; vitx train --help model lists the short names"
+    hint = near_matches(stem, close) or "; vitx models lists those with a short name"
     return f"model.name={name}: timm has no such model{hint}"
 
 
