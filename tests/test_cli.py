@@ -237,6 +237,9 @@ def _timed_bare(cwd: Path) -> float:
     return time.perf_counter() - start
 
 
+SCHEMA = [file.stem for file in (ROOT / "vitx/config/schema").glob("*.py")]
+
+
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [
@@ -257,6 +260,7 @@ def _timed_bare(cwd: Path) -> float:
                             *("manual", "completion"),
                         )
                     ),
+                    *(f"vitx.config.schema.{name}" for name in SCHEMA),
                 },
             )
             for words in (

@@ -171,7 +171,7 @@ def test_patch_unit_counts_the_stem() -> None:
     ("config", "words"),
     [
         (ModelConfig(name="xcit_nano_12_p61_224"), ["no such model", "'xcit_nano_12_p16_224'"]),
-        (ModelConfig(name="zzz"), ["no such model", "vitx train --help model"]),
+        (ModelConfig(name="zzz"), ["no such model", "vitx models lists those"]),
         (ModelConfig(name="hf-hub:timm/resnet18"), ["no such model"]),
         (ModelConfig(name="vit_tiny_patch16_224", args={"dpeth": 2}), ["model.args", "'dpeth'"]),
         (ModelConfig(name="resnet18", patch_px=4), ["model.patch_px", "'patch_size'"]),
