@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,7 +14,7 @@ from vitx.callbacks.guard import Guard
 from vitx.callbacks.metrics import Metrics
 from vitx.callbacks.progress import ShowProgress
 from vitx.callbacks.stop_at import StopAt
-from vitx.checkpoint.store import weights_file
+from vitx.checkpoint.initial import start_from_weights
 from vitx.config.duration import Duration
 from vitx.config.schema import AugmentationConfig, BadImage, DatasetConfig, Precision, TrainConfig
 from vitx.data.augment import PictureFormat, build_eval_transform, build_train_transform
@@ -25,20 +23,19 @@ from vitx.data.mixing import Mixing
 from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples, TrainSamples
 from vitx.data.sources import LabelledImages, Splits, load_splits
-from vitx.errors import DataError, StorageError, UsageError
+from vitx.errors import DataError, UsageError
 from vitx.evaluate.loop import Evaluator
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console, ProgressLogger
 from vitx.models.build import Fit, build_model, normalisation
-from vitx.models.origin import as_safetensors, download, is_remote, what_is_expected
-from vitx.models.transfer import Transfer, transfer
+from vitx.models.transfer import Transfer
 from vitx.objectives.classification import build_objective
 from vitx.optim.build import build_optimizer
 from vitx.optim.ema import build_ema
 from vitx.optim.groups import build_groups
 from vitx.optim.schedule import Schedule
 from vitx.records import Plan
-from vitx.runs import RunDir, classes_of
+from vitx.runs import RunDir
 from vitx.runtime.device import choose_device, choose_precision
 from vitx.runtime.seeds import derive, set_random_state
 from vitx.runtime.signals import StopRequest
@@ -98,7 +95,7 @@ def assemble(
     plan = make_plan(config, samples=len(splits.train))
     model = make_model(config, num_classes=len(splits.classes), device=machine.device)
     # Later, a checkpoint replaces them, and where they came from may be gone.
-    taken = start_from_weights(model, config, splits.classes) if start_step == 0 else None
+    taken = start_from_weights(model, config.model, splits.classes) if start_step == 0 else None
     optimizer = build_optimizer(
         build_groups(model, config.optimizer),
         config.optimizer,
@@ -220,40 +217,6 @@ def make_model(config: TrainConfig, *, num_classes: int, device: torch.device) -
     model = build_model(config.model, fit)
     layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
-
-
-def start_from_weights(
-    model: nn.Module, config: TrainConfig, classes: Sequence[str]
-) -> Transfer | None:
-    """Load the weights that a configuration starts from.
-
-    Returns:
-        What became of them; None where they are random.
-
-    Raises:
-        StorageError: they can't be had, or are for another model.
-    """
-    name, weights = config.model.name, config.model.weights
-    if weights is None:
-        return None
-    classes_there = None
-    if is_remote(weights, name=name):
-        file = download(weights, name=name)
-    elif Path(weights).exists():
-        file = weights_file(weights, config.model.run_weights)
-        classes_there = classes_of(file)
-        file = as_safetensors(file, name=name)
-    else:
-        raise StorageError(what_is_expected(weights, name=name))
-    return transfer(
-        model,
-        file,
-        source=weights,
-        resize=config.model.pos_resize,
-        partial=config.model.partial_weights,
-        classes=classes,
-        classes_there=classes_there,
-    )
 
 
 def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine) -> Evaluator:

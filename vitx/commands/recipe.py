@@ -10,18 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from vitx.config.hints import explain
 from vitx.config.plain import read
 from vitx.config.quoting import hydra_arguments
 from vitx.config.recipes import Expected, Recipe, Stage, find, recipes
-from vitx.config.resolve import resolve
 from vitx.config.schema import RecipeAction, RecipeConfig, Scale, TrainConfig
 from vitx.config.screening import screen
 from vitx.config.smoke import smoke_overrides
-from vitx.config.store import compose
 from vitx.config.words import split
 from vitx.errors import UsageError
 from vitx.paths import runs_dir
@@ -117,6 +112,13 @@ def _smoke(verb: str, words: list[str], *, local: set[str]) -> list[str]:
 
 
 def _resolved(verb: str, words: Sequence[str]) -> TrainConfig:
+    # A third of a second to import; `list` composes nothing.
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from vitx.config.resolve import resolve
+    from vitx.config.store import compose
+
     parts = split(verb, list(words))
     screen(verb, parts)
     try:

@@ -75,11 +75,11 @@ def import_weights(
         raise StorageError(f"{file}: {what if file.exists() else 'no such file'}")
     temporary = to.with_name(f".tmp-{socket.gethostname()}-{uuid.uuid4().hex}-{to.name}")
     request = {"file": str(file), "to": str(temporary), "part": part, "name": name}
-    before = _mark(file)
+    before = mark(file)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         answer = _ask_reader(file, request)
-        if _mark(file) != before:
+        if mark(file) != before:
             raise StorageError(f"{file} changed while it was read; try again")
         _publish(temporary, to, replace=replace)
     except OSError as error:
@@ -101,7 +101,8 @@ def _publish(temporary: Path, to: Path, *, replace: bool) -> None:
         raise StorageError(f"{to} is there already; choose another") from error
 
 
-def _mark(file: Path) -> tuple[int, int, int]:
+def mark(file: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written again."""
     status = file.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
 

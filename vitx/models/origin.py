@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vitx.errors import StorageError, near_matches
 from vitx.models.build import tag_in, tags_of
-from vitx.models.foreign import import_weights
+from vitx.models.foreign import import_weights, mark
 from vitx.paths import cache_dir
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
@@ -30,15 +30,15 @@ def as_safetensors(file: Path, *, name: str) -> Path:
     """
     if file.suffix == ".safetensors":
         return file
+    before = mark(file)
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     held = cache_dir() / "weights" / f"{digest}-{name}.safetensors"
     if not held.is_file():
         import_weights(file, held, name=name, replace=True)
-        with file.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                held.unlink(missing_ok=True)
-                raise StorageError(f"{file} changed while it was read; try again")
+        if mark(file) != before:
+            held.unlink(missing_ok=True)
+            raise StorageError(f"{file} changed while it was read; try again")
     return held
 
 
