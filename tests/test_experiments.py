@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from vitx.assemble import make_plan
 from vitx.config.resolve import resolve
 from vitx.config.schema import TrainConfig
 from vitx.config.store import compose
@@ -17,6 +16,7 @@ from vitx.models.build import Fit, build_model
 from vitx.optim.build import build_optimizer
 from vitx.optim.groups import build_groups
 from vitx.optim.schedule import Schedule
+from vitx.parts import make_plan
 from vitx.records import Plan
 
 IMAGENET = 1_281_167

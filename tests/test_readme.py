@@ -124,7 +124,7 @@ def test_the_mistake_is_answered_as_shown(
         done = run(command.words[1:], tmp_path)
         code, answer = done.returncode, done.stderr
     assert code in range(2, 9)
-    assert answer.splitlines() == [command.complaint]
+    assert answer.splitlines() == [*command.shown]
 
 
 @pytest.mark.parametrize(

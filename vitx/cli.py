@@ -19,6 +19,7 @@ from vitx.errors import Interrupted, UsageError, VitxError, as_storage_error, ne
 
 VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
+    "check": "everything but the training: vitx check model=xcit_s12; vitx check eval run=runs/x",
     "eval": "measure a run again: vitx eval run=runs/x",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
     "recipe": "run a paper's result again beside its number: vitx recipe show deit_s",
@@ -93,6 +94,8 @@ def _run(verb: str, args: list[str]) -> int:
         return _dispatch(["--version"])
     module = "import_" if verb == "import" else verb  # a word of Python
     command = partial(importlib.import_module, f"vitx.commands.{module}")
+    if verb == "check":
+        return int(command().main(args))
     if verb in _PLAIN and not {"--help", "-h"} & set(args):
         return int(command().main(args))
     words = split(verb, args)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+Part = TypeVar("Part")
 
 
 class VitxError(Exception):
@@ -63,6 +67,44 @@ class Interrupted(VitxError):
     """Stopped by the user; everything is saved and the run can go on."""
 
     exit_code = 130
+
+
+@dataclass(kw_only=True)
+class Problems:
+    """Tries one thing after another, and keeps what is wrong with each.
+
+    Attributes:
+        found: the ends that they came to.
+        lenient: something is known to be wrong, and what else it leads to is not told.
+    """
+
+    found: list[VitxError] = field(default_factory=list)
+    lenient: bool = False
+
+    def tried(self, part: Callable[[], Part]) -> Part | None:
+        """Return what a part comes to; None where it comes to nothing."""
+        try:
+            return part()
+        except VitxError as error:
+            self.found.append(error)
+        except Exception:
+            if not self.lenient:
+                raise
+        return None
+
+    def raise_all(self) -> None:
+        """End as the first of them would, but say all of them; each once.
+
+        Raises:
+            VitxError: there are some.
+        """
+        lines = list(dict.fromkeys(str(error) for error in self.found))
+        if not lines:
+            return
+        text = lines[0]
+        if len(lines) > 1:
+            text = "\n".join([f"{len(lines)} problems", *(f"  {line}" for line in lines)])
+        raise type(self.found[0])(text)
 
 
 _STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}

@@ -18,15 +18,20 @@ import json
 import math
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitx.errors import RunInUseError, StorageError, UsageError
 from vitx.paths import runs_dir
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 SCHEMA = 1
+_FILE_THERE = "a file stands where a directory is needed"
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -61,15 +66,47 @@ class RunDir:
         """
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.exists() and any(
-                not entry.name.startswith(".") for entry in self.path.iterdir()
-            ):
-                raise StorageError(f"{self.path} holds files but no run; choose another run_dir")
+            self._refuse_strange()
             probe = self.path / f".probe-{os.getpid()}"
             try:
                 probe.write_bytes(b"\0" * 4096)
             finally:
                 probe.unlink(missing_ok=True)
+
+    def try_make(self) -> Path:
+        """Say whether `make` would succeed; nothing is made.
+
+        Returns:
+            The nearest directory that exists.
+
+        Raises:
+            StorageError: the directory could not be made or written, or holds no run but files.
+        """
+        place = self.path.absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise StorageError(f"{self.path} can't be written: {_FILE_THERE}")
+        with storage_errors(self.path), tempfile.TemporaryFile(dir=place) as probe:  # no name
+            probe.write(b"\0" * 4096)
+        if place == self.path.absolute():
+            self._refuse_strange()
+        return place
+
+    def refuse_in_use(self) -> None:
+        """Say whether `locked` would succeed.
+
+        Raises:
+            RunInUseError: another process holds the directory.
+        """
+        if (self.path / ".lock").exists():
+            self._take_lock().release()
+
+    def _refuse_strange(self) -> None:
+        if not self.exists() and any(
+            not entry.name.startswith(".") for entry in self.path.iterdir()
+        ):
+            raise StorageError(f"{self.path} holds files but no run; choose another run_dir")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -78,15 +115,7 @@ class RunDir:
         Raises:
             RunInUseError: another process holds it.
         """
-        # The W&B mirror's process reads this module with the standard library alone.
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.path / ".lock", timeout=0)
-        with storage_errors(self.path):
-            try:  # inside: a Timeout of filelock is an OSError
-                lock.acquire()
-            except Timeout:
-                raise RunInUseError(f"{self.path} is in use by {self._owner_name()}") from None
+        lock = self._take_lock()
         try:
             write_json(
                 self._owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
@@ -103,6 +132,18 @@ class RunDir:
             StorageError: it is missing or damaged.
         """
         return read_json(self.record)
+
+    def _take_lock(self) -> BaseFileLock:
+        # The W&B mirror's process reads this module with the standard library alone.
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", timeout=0)
+        with storage_errors(self.path):
+            try:  # inside: a Timeout of filelock is an OSError
+                lock.acquire()
+            except Timeout:
+                raise RunInUseError(f"{self.path} is in use by {self._owner_name()}") from None
+        return lock
 
     def _owner_name(self) -> str:
         try:
@@ -221,6 +262,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         hint = {
             errno.ENOSPC: "the disk is full; free some space and run the same command again",
             errno.EDQUOT: "the quota is used up; free some space and run the same command again",
+            errno.ENOTDIR: _FILE_THERE,
             errno.EROFS: "the file system is read-only",
             errno.EACCES: "no permission to write",
             errno.ENAMETOOLONG: "the name is too long",

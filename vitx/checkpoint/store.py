@@ -138,12 +138,15 @@ def read_state(folder: Path, step: int) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def load_newest(folder: Path, *, say: Callable[[str], None]) -> Snapshot | None:
+def load_newest(
+    folder: Path, *, say: Callable[[str], None], set_aside: bool = True
+) -> Snapshot | None:
     """Read the newest good checkpoint; damaged ones are named and set aside.
 
     Args:
         folder: the run's folder of checkpoints.
         say: told of every damaged checkpoint.
+        set_aside: false leaves them where they are.
 
     Returns:
         The snapshot, or None where no checkpoint was ever written.
@@ -158,6 +161,9 @@ def load_newest(folder: Path, *, say: Callable[[str], None]) -> Snapshot | None:
         damage = find_damage(path)
         if damage is None:
             return _read(path)
+        if not set_aside:
+            say(f"checkpoint {path.name} is damaged: {damage}")
+            continue
         aside = path.with_name(f"{path.name}.corrupt")
         shutil.rmtree(aside, ignore_errors=True)
         with storage_errors(path):

@@ -25,14 +25,8 @@ def run(config: EvalConfig, job: Job) -> str:
     Returns:
         How it came out, in a few words.
 
-    Raises:
-        UsageError: a setting that evaluation does not take.
     """
-    typed = {override.lstrip("+").partition("=")[0] for override in job.overrides}
-    for name in _DECIDED:
-        if f"dataset.{name}" in typed:
-            instead = "type workers=N" if name == "workers" else "leave it out"
-            raise UsageError(f"dataset.{name}: measured as the run was; {instead}")
+    refuse_decided(job)
     run_dir: RunDir = find_run(config.run)
     trained = load_yaml(run_dir.config, TrainConfig)
     wait_politely()
@@ -41,3 +35,16 @@ def run(config: EvalConfig, job: Job) -> str:
 
     result = score_run(config, run_dir, trained)
     return f"top-1 {result.top1:.2f} %"
+
+
+def refuse_decided(job: Job) -> None:
+    """Refuse settings of a dataset that the run has decided.
+
+    Raises:
+        UsageError: one was typed.
+    """
+    typed = {override.lstrip("+").partition("=")[0] for override in job.overrides}
+    for name in _DECIDED:
+        if f"dataset.{name}" in typed:
+            instead = "type workers=N" if name == "workers" else "leave it out"
+            raise UsageError(f"dataset.{name}: measured as the run was; {instead}")

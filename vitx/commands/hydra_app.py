@@ -12,13 +12,13 @@ from typing import TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from vitx.config.jobs import compose_words, label_of, varied_keys
 from vitx.config.resolve import dump_yaml, resolve
-from vitx.config.store import HYDRA_VERSION_BASE, compose, register
-from vitx.config.words import Words, split
+from vitx.config.store import HYDRA_VERSION_BASE, register
+from vitx.config.words import split
 from vitx.errors import Interrupted, Paused, Preempted, SweepError, VitxError
 from vitx.paths import conf_dir
 
@@ -126,13 +126,13 @@ def run_verb(
     """
     words = split(verb, args)
     if words.value_of("--cfg", "-c") == "job":
-        config = resolve(_composed(verb, words), schema)
+        config = resolve(compose_words(verb, words, words.overrides), schema)
         check(config)
         sys.stdout.write(dump_yaml(config))
         return 0
     composed: list[DictConfig] = []
     jobs = Jobs(verb, lambda job: task(resolve(composed[-1], schema), job))
-    varied = _varied(words)
+    varied = varied_keys(words)
 
     def start(config: DictConfig) -> None:
         composed.append(config)
@@ -153,14 +153,6 @@ def run_verb(
     return 0
 
 
-def _varied(words: Words) -> frozenset[str]:
-    """Return the keys of the settings that a sweep varies."""
-    if not words.multirun:
-        return frozenset()
-    overrides = OverridesParser.create().parse_overrides(list(words.overrides))
-    return frozenset(each.get_key_element() for each in overrides if each.is_sweep_override())
-
-
 def _about(varied: frozenset[str]) -> Job:
     hydra_config = HydraConfig.get()
     overrides = tuple(hydra_config.overrides.task)
@@ -171,21 +163,6 @@ def _about(varied: frozenset[str]) -> Job:
         choices=choices,
         overrides=overrides,
         sweep_dir=Path(hydra_config.sweep.dir),
-        label=" ".join(each for each in overrides if each.partition("=")[0] in varied),
+        label=label_of(overrides, varied),
         number=int(hydra_config.job.num),
     )
-
-
-def _composed(verb: str, words: Words) -> DictConfig:
-    """Compose for `--cfg job`: Hydra's own shows what was composed, ours what was checked."""
-    folder = words.value_of("--config-path", "-cp")
-    return compose(
-        words.value_of("--config-name", "-cn") or verb,
-        [*words.overrides, *_searched(words)],
-        config_dir=Path(folder) if folder else None,
-    )
-
-
-def _searched(words: Words) -> list[str]:
-    folders = [f"file://{folder.resolve()}" for folder in words.folders]
-    return [f"hydra.searchpath={folders}"] if folders else []

@@ -20,28 +20,55 @@ if TYPE_CHECKING:
 
 def main(args: list[str]) -> int:
     """Carry out `vitx import` with these arguments."""
+    config, to = read_words(args)
+    print("\n".join(bring_in(config, to)))
+    print(f"written to {to}; model.weights={to}")
+    return 0
+
+
+def read_words(args: list[str]) -> tuple[ImportConfig, Path]:
+    """Read the words behind `vitx import`.
+
+    Returns:
+        What was asked for, and the file that it is to become.
+
+    Raises:
+        UsageError: a word is wrong.
+        StorageError: there is such a file already.
+    """
     config = read("import", args, ImportConfig)
     if not config.file:
         raise UsageError("file: expected the name of a file; type vitx import FILE")
-    file = Path(config.file)
-    to = Path(config.to) if config.to else file.with_suffix(".safetensors")
+    to = Path(config.to) if config.to else Path(config.file).with_suffix(".safetensors")
     if to.suffix != ".safetensors":
         raise UsageError(f"to={to}: expected a name that ends in .safetensors")
     if to.exists():
         raise StorageError(f"{to} is there already; choose another with to=")
+    return config, to
+
+
+def bring_in(config: ImportConfig, to: Path) -> list[str]:
+    """Turn a foreign file into safetensors; one that does not fit its model leaves nothing.
+
+    Args:
+        config: the file, and what it is for.
+        to: where to write.
+
+    Returns:
+        Lines that say what is in it, and what became of it.
+    """
     tried = None if config.model is None else _config_of(config.model)
     # Built before the file is read: what there is no model of is said at once.
     model = None if tried is None else _built(tried)
-    found = import_weights(file, to, part=config.part, name=tried.name if tried else None)
+    name = tried.name if tried else None
+    found = import_weights(Path(config.file), to, part=config.part, name=name)
     lines = [*_lines(found)]
     try:
         lines += _tried(model, tried.name, to) if model is not None and tried is not None else []
     except BaseException:
         to.unlink(missing_ok=True)  # it was made for this model
         raise
-    print("\n".join(lines))
-    print(f"written to {to}; model.weights={to}")
-    return 0
+    return lines
 
 
 def _config_of(word: str) -> ModelConfig:

@@ -13,6 +13,7 @@ from vitx.commands.hydra_app import Job
 from vitx.config.resolve import differences, dump_yaml, load_yaml
 from vitx.config.schema import TrainConfig
 from vitx.errors import StorageError, UsageError
+from vitx.paths import runs_dir
 from vitx.runs import RunDir, check_name, new_run_dir, write_text
 
 Section = TypeVar("Section")
@@ -20,12 +21,12 @@ Section = TypeVar("Section")
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A run directory that is ready for training.
+    """The run directory of a configuration.
 
     Attributes:
         run: the directory.
         config: what it is trained with.
-        fresh: whether this command made it.
+        fresh: whether nothing was in it before.
     """
 
     run: RunDir
@@ -43,15 +44,24 @@ def open_run(config: TrainConfig, job: Job) -> Opened:
         StorageError: it can't be written, or `resume` names no run or one of another config.
         UsageError: `resume`, `run_dir` and `name` contradict each other.
     """
+    opened = choose_run(config, job)
+    if opened.fresh and _wanted_dir(config, job) is None:
+        opened = dataclasses.replace(opened, run=new_run_dir(opened.run.path.name))
+    opened.run.make()
+    return opened
+
+
+def choose_run(config: TrainConfig, job: Job) -> Opened:
+    """Do what `open_run` does, but make nothing; a name of its own may still get a number."""
     if config.resume not in ("auto", "never"):
         return _continue_named(config, job)
     run = _wanted_dir(config, job)
     if run is not None and run.exists():
         return _continue_found(config, run)
     if run is None:
-        run = new_run_dir(check_name(config.name) if config.name else _default_name(job))
+        name = check_name(config.name) if config.name else _default_name(job)
+        return Opened(run=RunDir(runs_dir() / name), config=config, fresh=True)
     fresh = not run.path.is_dir() or not any(run.path.iterdir())
-    run.make()
     return Opened(run=run, config=config, fresh=fresh)
 
 
@@ -85,7 +95,6 @@ def _continue_named(config: TrainConfig, job: Job) -> Opened:
     saved = load_yaml(run.config, TrainConfig)
     wanted = _overlay(saved, config, {*_touched(job), "run_dir", "name", "resume", "stop_at"})
     _refuse_other_config(run, saved, wanted)
-    run.make()
     return Opened(run=run, config=wanted, fresh=False)
 
 
@@ -93,7 +102,6 @@ def _continue_found(config: TrainConfig, run: RunDir) -> Opened:
     if config.resume == "never":
         raise StorageError(f"{run.path} holds a run already; choose another run_dir or resume=auto")
     _refuse_other_config(run, load_yaml(run.config, TrainConfig), config)
-    run.make()
     return Opened(run=run, config=config, fresh=False)
 
 

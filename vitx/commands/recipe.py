@@ -34,9 +34,7 @@ def main(args: list[str]) -> int:
     Raises:
         UsageError: there is no such recipe, or no such setting of a stage.
     """
-    own = {"action", "name", "scale"}
-    more = [word for word in args if "=" in word and word.partition("=")[0] not in own]
-    config = read("recipe", [word for word in args if word not in more], RecipeConfig)
+    config, more = read_words(args)
     if config.action is RecipeAction.list:
         print("\n".join(_listed()))
         return 0
@@ -47,6 +45,13 @@ def main(args: list[str]) -> int:
         return _run(recipe, config.scale, more)
     print("\n".join(_shown(recipe, config.scale, more)))
     return 0
+
+
+def read_words(args: list[str]) -> tuple[RecipeConfig, list[str]]:
+    """Return what was asked for, and the words that are for each stage."""
+    own = {"action", "name", "scale"}
+    more = [word for word in args if "=" in word and word.partition("=")[0] not in own]
+    return read("recipe", [word for word in args if word not in more], RecipeConfig), more
 
 
 def _listed() -> Iterator[str]:

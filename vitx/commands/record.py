@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 import vitx
-from vitx.assemble import Machine
 from vitx.errors import Interrupted, Preempted, VitxError, as_storage_error
+from vitx.parts import Machine
 from vitx.runs import SCHEMA, RunDir, now, read_json, write_json
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "numpy", "pillow", "safetensors")
@@ -105,16 +105,6 @@ def why_not_exact(
     if compile_:
         why.append("torch.compile may choose other kernels next time")
     return why
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory used: of the device on a GPU, of this process on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(most if platform.system() == "Darwin" else most * 1024)
 
 
 def _device_name(device: torch.device) -> str:

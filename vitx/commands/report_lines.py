@@ -11,56 +11,69 @@ from typing import Any
 
 import torch
 
-from vitx.assemble import Assembly, picture_format
-from vitx.checkpoint.store import Snapshot
 from vitx.commands.opening import Opened
 from vitx.config.schema import TrainConfig
 from vitx.models.build import count_parameters
 from vitx.optim.groups import summarise
+from vitx.parts import Parts, picture_format
+from vitx.records import Plan
+from vitx.train.trainer import Trainer
 
 
-def opening_lines(opened: Opened, assembly: Assembly, snapshot: Snapshot | None) -> Iterator[str]:
-    """Say what will run: everything that was derived rather than typed."""
-    config, trainer, machine = opened.config, assembly.trainer, assembly.machine
-    plan, dataset, splits = trainer.plan, config.dataset, assembly.splits
-    yield _line("run", str(opened.run.path))
-    yield _line(
+def opening_lines(
+    opened: Opened, trainer: Trainer, parts: Parts, *, step: int | None = None
+) -> Iterator[str]:
+    """Say what will run: everything that was derived rather than typed.
+
+    Args:
+        opened: run directory and configuration.
+        trainer: as assembled.
+        parts: what it was assembled from.
+        step: where it goes on; None where it begins.
+
+    Yields:
+        Lines, each of what its first word says.
+    """
+    config, machine, dataset = opened.config, parts.machine, opened.config.dataset
+    plan, splits = parts.plan, parts.splits
+    yield line("run", str(opened.run.path))
+    yield line(
         "data",
         f"{dataset.kind.name}{' ' + dataset.path if dataset.path else ''}: "
         f"{len(splits.train)} to train on, {len(splits.val)} to measure, "
         f"{len(splits.classes)} classes",
     )
     for note in splits.notes:
-        yield _line("", note)
-    yield _line("pictures", _pictures(config))
-    yield _line(
+        yield line("", note)
+    yield line("pictures", _pictures(config))
+    yield line(
         "model", f"{config.model.name}, {count_parameters(trainer.model) / 1e6:.2f} M parameters"
     )
-    if assembly.transfer is not None:
-        yield _line("weights", f"{assembly.transfer.loaded} tensors of {assembly.transfer.origin}")
-        for note in assembly.transfer.notes():
-            yield _line("", note)
-    yield _line("batch", _batch(config, assembly))
-    yield _line("length", f"{plan.total_steps} steps, {plan.steps_per_epoch} to the epoch")
-    yield _line("optimizer", _optimizer(config, assembly))
+    if parts.transfer is not None:
+        yield line("weights", f"{parts.transfer.loaded} tensors of {parts.transfer.origin}")
+        for note in parts.transfer.notes():
+            yield line("", note)
+    yield line("batch", _batch(plan))
+    yield line("length", f"{plan.total_steps} steps, {plan.steps_per_epoch} to the epoch")
+    yield line("optimizer", _optimizer(config))
     for group in summarise(trainer.optimizer.param_groups):
         scale = f", learning rate x {group.lr_scale:.4g}" if group.lr_scale != 1 else ""
-        yield _line(
+        yield line(
             "",
             f"weight decay {group.weight_decay:g} on {group.parameters:,} parameters "
             f"in {group.tensors} tensors{scale}",
         )
-    yield _line(
+    yield line(
         "machine",
         f"{machine.device}, {machine.precision.name}, {machine.threads} threads, "
         f"{machine.workers} loader processes, torch {torch.__version__}",
     )
-    if snapshot is not None:
-        yield _line("resumed", f"at step {snapshot.step} of {plan.total_steps}")
+    if step is not None:
+        yield line("resumed", f"at step {step} of {plan.total_steps}")
     if config.stop_at is not None:
         end = plan.steps_in(config.stop_at, setting="stop_at")
-        if not trainer.state.step < end < plan.total_steps:
-            yield _line("", f"stop_at={config.stop_at} is not ahead: training goes on to its end")
+        if not (step or 0) < end < plan.total_steps:
+            yield line("", f"stop_at={config.stop_at} is not ahead: training goes on to its end")
 
 
 def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> Iterator[str]:
@@ -92,7 +105,8 @@ def result_line(result: dict[str, Any]) -> str:
     )
 
 
-def _line(name: str, text: str) -> str:
+def line(name: str, text: str) -> str:
+    """Return a line of a report: its name, then what there is to say."""
     return f"{name:<10} {text}"
 
 
@@ -109,15 +123,14 @@ def _pictures(config: TrainConfig) -> str:
     )
 
 
-def _batch(config: TrainConfig, assembly: Assembly) -> str:
-    plan = assembly.trainer.plan
+def _batch(plan: Plan) -> str:
     passes = (
         f" in {plan.accumulation} passes of {plan.micro_batch}" if plan.accumulation > 1 else ""
     )
     return f"{plan.batch_size} pictures a step{passes}"
 
 
-def _optimizer(config: TrainConfig, assembly: Assembly) -> str:
+def _optimizer(config: TrainConfig) -> str:
     optimizer = config.optimizer
     lr = optimizer.peak_lr(config.batch_size)
     derived = ""

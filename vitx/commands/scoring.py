@@ -3,51 +3,81 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import nn
 
-from vitx.assemble import make_evaluator, make_model, settle_machine
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import path_of, steps_in
 from vitx.commands.report_lines import result_line
 from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
 from vitx.data.sources import LabelledImages, load_splits, load_val
-from vitx.errors import StorageError, UsageError
+from vitx.errors import Problems, StorageError, UsageError
 from vitx.evaluate.loop import PerSample
 from vitx.loggers.console import Console
 from vitx.models.weights import load_weights
+from vitx.parts import Machine, make_evaluator, make_model, settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name, read_json, storage_errors, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """A checkpoint and a split, ready to be scored.
+
+    Attributes:
+        config: the run's settings with what evaluation may change.
+        suite: name of the result.
+        checkpoint: its folder.
+        step: its step.
+        weights: `model` or `ema`.
+        images: the split.
+        notes: lines the user should read.
+        machine: where it is computed.
+        model: on its device, with those weights.
+    """
+
+    config: TrainConfig
+    suite: str
+    checkpoint: Path
+    step: int
+    weights: str
+    images: LabelledImages
+    notes: tuple[str, ...]
+    machine: Machine
+    model: nn.Module
+
+    def lines(self) -> Iterator[str]:
+        """Say what is scored."""
+        images = self.images
+        yield (
+            f"{self.checkpoint}, weights {self.weights}, on {len(images)} pictures of "
+            f"{images.name!r}"
+        )
+        yield from self.notes
 
 
 def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResult:
     """Score one checkpoint of a run; write, print and return the result."""
     console = Console()
-    suite = check_name(config.suite or "val")
-    if config.dataset is not None and suite == "val":
-        raise UsageError("suite=NAME is needed: val is what the run was validated on")
-    record = run.read_record()
-    checkpoint, step = find_checkpoint(config, run)
-    weights = choose_weights(config.weights, checkpoint)
-    settings = _settings(config, trained, record)
-    images, classes, notes = _images(config, trained, record)
-    machine = settle_machine(settings)
-    model = make_model(settings, num_classes=classes, device=machine.device)
-    load_weights(model, checkpoint / f"{weights}.safetensors")
-    console.say(f"{checkpoint}, weights {weights}, on {len(images)} pictures of {images.name!r}")
-    for note in notes:
-        console.say(note)
-    result, samples = make_evaluator(settings, images, machine)(model)
+    scoring = prepare(config, run, trained)
+    for line in scoring.lines():
+        console.say(line)
+    suite, step, weights = scoring.suite, scoring.step, scoring.weights
+    evaluator = make_evaluator(scoring.config, scoring.images, scoring.machine)
+    result, samples = evaluator(scoring.model)
     written = {
         **result.as_dict(),
         "suite": suite,
         "step": step,
         "weights": weights,
         "dataset": (config.dataset or trained.dataset).path or "digits",
-        "split": images.name,
+        "split": scoring.images.name,
     }
     with storage_errors(run.evaluations):
         run.evaluations.mkdir(exist_ok=True)
@@ -58,6 +88,67 @@ def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResu
         console.say(_comparison(run, step=step, weights=weights, written=written))
     console.say(f"written to {run.evaluations / suite}.json and .parquet")
     return result
+
+
+def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig) -> Scoring:
+    """Load what an evaluation needs; nothing is written.
+
+    Args:
+        config: what to score.
+        run: the run.
+        trained: its configuration.
+
+    Returns:
+        Model and data.
+
+    Raises:
+        VitxError: one of them can't be had, or they don't go together.
+    """
+    suite, record = _suite(config), run.read_record()
+    checkpoint, step = find_checkpoint(config, run)
+    weights = choose_weights(config.weights, checkpoint)
+    settings = _settings(config, trained, record)
+    images, classes, notes = _images(config, trained, record)
+    machine = settle_machine(settings)
+    model = make_model(settings, num_classes=classes, device=machine.device)
+    load_weights(model, checkpoint / f"{weights}.safetensors")
+    return Scoring(
+        config=settings,
+        suite=suite,
+        checkpoint=checkpoint,
+        step=step,
+        weights=weights,
+        images=images,
+        notes=notes,
+        machine=machine,
+        model=model,
+    )
+
+
+def find_scoring_problems(
+    config: EvalConfig, run: RunDir, trained: TrainConfig, problems: Problems
+) -> None:
+    """Try each part of an evaluation by itself.
+
+    Args:
+        config: what to score.
+        run: the run.
+        trained: its configuration.
+        problems: takes what is wrong.
+    """
+    tried = problems.tried
+    tried(lambda: _suite(config))
+    tried(lambda: choose_weights(config.weights, find_checkpoint(config, run)[0]))
+    if (record := tried(run.read_record)) is not None:
+        tried(lambda: _images(config, trained, record))
+        tried(lambda: settle_machine(_settings(config, trained, record)))
+
+
+def _suite(config: EvalConfig) -> str:
+    suite = check_name(config.suite or "val")
+    if config.dataset is not None and suite == "val":
+        raise UsageError("suite=NAME is needed: val is what the run was validated on")
+    return suite
 
 
 def find_checkpoint(config: EvalConfig, run: RunDir) -> tuple[Path, int]:

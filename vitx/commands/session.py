@@ -12,7 +12,7 @@ from vitx.assemble import Assembly, assemble
 from vitx.checkpoint.store import Snapshot, load_newest, path_of, sweep
 from vitx.commands.hydra_app import Job
 from vitx.commands.opening import Opened
-from vitx.commands.record import environment, peak_memory_bytes, recorded, why_not_exact
+from vitx.commands.record import environment, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
 from vitx.config.resolve import to_plain
 from vitx.config.schema import WandbMode
@@ -21,6 +21,7 @@ from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
 from vitx.loggers.jsonl import JsonlLogger
 from vitx.runs import write_json
+from vitx.runtime.device import peak_memory_bytes
 from vitx.runtime.signals import StopRequest
 
 
@@ -42,13 +43,18 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
                 start_step=snapshot.step if snapshot else 0,
             )
             _note_exactness(assembly, record, compile_=config.runtime.compile, resumed=snapshot)
-            if assembly.transfer is not None:
-                record["weights"] = dataclasses.asdict(assembly.transfer)
-            _note_data(assembly, record, resumed=snapshot is not None)
+            if assembly.parts.transfer is not None:
+                record["weights"] = dataclasses.asdict(assembly.parts.transfer)
+            splits = assembly.parts.splits
+            data = splits.fingerprint()
+            if snapshot is not None:
+                refuse_other_data(record, data)
+            record["data"], record["classes"] = data, list(splits.classes)
             if snapshot is not None:
                 assembly.trainer.restore(snapshot)
             write_json(run.record, record)  # a session that is killed leaves this
-            for line in opening_lines(opened, assembly, snapshot):
+            step = None if snapshot is None else snapshot.step
+            for line in opening_lines(opened, assembly.trainer, assembly.parts, step=step):
                 console.say(line)
             with closing(assembly.trainer):
                 assembly.trainer.fit()
@@ -106,7 +112,7 @@ class _finishing:  # noqa: N801 (reads as a statement)
 def _note_exactness(
     assembly: Assembly, record: dict[str, Any], *, compile_: bool, resumed: Snapshot | None
 ) -> None:
-    here = environment(assembly.machine)
+    here = environment(assembly.parts.machine)
     if resumed is not None:
         why = why_not_exact(record["environment"], here, compile_=compile_)
         seen = record["exact"]["why"]
@@ -115,14 +121,22 @@ def _note_exactness(
     record["environment"] = here
 
 
-def _note_data(assembly: Assembly, record: dict[str, Any], *, resumed: bool) -> None:
-    before, now = record["data"], assembly.splits.fingerprint()
-    if resumed and before is not None and before != now:
+def refuse_other_data(record: dict[str, Any], data: str) -> None:
+    """Refuse to go on with other data.
+
+    Args:
+        record: run.json.
+        data: fingerprint of the data as they are now.
+
+    Raises:
+        StorageError: they are not those that the run was trained on.
+    """
+    before = record["data"]
+    if before is not None and before != data:
         raise StorageError(
             f"the dataset is not the one this run was trained on (fingerprint {before}, now "
-            f"{now}); restore it, or begin a new run"
+            f"{data}); restore it, or begin a new run"
         )
-    record["data"], record["classes"] = now, list(assembly.splits.classes)
 
 
 def _result(assembly: Assembly, opened: Opened) -> dict[str, Any]:

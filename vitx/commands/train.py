@@ -7,7 +7,7 @@ import shutil
 from vitx.commands.hydra_app import Job, run_verb
 from vitx.commands.opening import Opened, open_run, write_config
 from vitx.config.schema import TrainConfig
-from vitx.errors import DataError, StorageError, UsageError
+from vitx.errors import DataError, Problems, StorageError, UsageError
 from vitx.runs import read_json
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.signals import StopRequest
@@ -23,7 +23,7 @@ def run(config: TrainConfig, job: Job) -> str:
     opened = open_run(config, job)
     with opened.run.locked(), StopRequest() as stop:
         if opened.run.result.is_file():
-            print(f"{opened.run.path} is finished, {_outcome(opened)}; nothing to do")
+            print(finished_line(opened))
             return _outcome(opened)
         try:
             _train(opened, job, stop)
@@ -35,11 +35,18 @@ def run(config: TrainConfig, job: Job) -> str:
     return _outcome(opened)
 
 
+def finished_line(opened: Opened) -> str:
+    """Say that there is nothing left to train."""
+    return f"{opened.run.path} is finished, {_outcome(opened)}; nothing to do"
+
+
 def _check(config: TrainConfig) -> None:
     wait_politely()
-    from vitx.assemble import check_parts
+    from vitx.parts import find_problems
 
-    check_parts(config)
+    problems = Problems()
+    find_problems(config, problems, without=frozenset({"dataset"}))
+    problems.raise_all()
 
 
 def _outcome(opened: Opened) -> str:

@@ -22,8 +22,17 @@ INTERPOLATIONS = ("bicubic", "bilinear", "random")
 _POLICY_PART = re.compile(r"[a-z]+\d+(\.\d+)?|t.+")
 
 
-def problems_of(config: TrainConfig) -> list[str]:
+def problems_of(config: object) -> list[str]:
     """Return what is wrong with a configuration, one sentence each; empty where it is fine."""
+    match config:
+        case TrainConfig():
+            return _problems_of_train(config)
+        case EvalConfig():
+            return _problems_of_eval(config)
+    return []
+
+
+def _problems_of_train(config: TrainConfig) -> list[str]:
     return [
         *_durations(config),
         *_batch(config),
@@ -33,8 +42,7 @@ def problems_of(config: TrainConfig) -> list[str]:
     ]
 
 
-def problems_of_eval(config: EvalConfig) -> list[str]:
-    """Return what is wrong with the configuration of an evaluation."""
+def _problems_of_eval(config: EvalConfig) -> list[str]:
     numbers = {"batch_size": (config.batch_size, 1), "workers": (config.workers, 0)}
     return [
         problem

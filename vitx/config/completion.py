@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vitx.config.schema import CHOICE, FILE, RECIPE
 from vitx.config.settings import Setting, groups, options, sections, settings
-from vitx.config.words import BARE_FLAGS, FLAGS_WITH_VALUE, split
+from vitx.config.words import BARE_FLAGS, CHECKED, FLAGS_WITH_VALUE, split
 from vitx.errors import UsageError, VitxError, near_matches
 
 FILES = ":files"
@@ -104,6 +104,8 @@ def complete(words: Sequence[str], verbs: Iterable[str]) -> list[str]:
     verb = before[0]
     if verb == "completion":
         return _starting(SHELLS, word) if len(before) == 1 else []
+    if verb == "check":
+        return _checked(before[1:], word, verbs)
     if verb not in verbs:
         return []
     if before[-1] in FLAGS_WITH_VALUE:
@@ -116,6 +118,14 @@ def complete(words: Sequence[str], verbs: Iterable[str]) -> list[str]:
     if "=" in word:
         return _values(verb, word, before[1:])
     return _names(verb, word)
+
+
+def _checked(before: list[str], word: str, verbs: Iterable[str]) -> list[str]:
+    """Return what a word behind `check` can become: one of another verb, or of `train`."""
+    if before and before[0] in CHECKED:
+        return complete([*before, word], verbs)
+    first = [] if before else _starting(CHECKED, word)
+    return [*first, *complete(["train", *before, word], verbs)]
 
 
 def _names(verb: str, word: str) -> list[str]:

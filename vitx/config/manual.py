@@ -28,6 +28,20 @@ COMMON: dict[str, tuple[str, ...]] = {
 }
 """The settings that people change most, by verb; a verb without them composes nothing."""
 
+_CHECK = (
+    "`vitx check`: everything but carrying out a command line, in seconds; nothing is written.",
+    "",
+    "usage: vitx check [train] [group=option ...] [setting=value ...] [flags]",
+    "       vitx check eval run=RUN [setting=value ...]",
+    "       vitx check recipe run NAME [scale=smoke] [setting=value ...]",
+    "       vitx check import FILE [setting=value ...]",
+    "",
+    "The words are those of the verb; with -m every job of the sweep is checked. Run directory,",
+    "data, weights and a sample of the pictures are read, the model is built, and trained and",
+    "evaluated for a few steps; memory, hours and disk of the whole are estimated from them. What",
+    "would be refused is listed, all of it, and the exit code is that of the first.",
+)
+
 _FLAGS = (
     ("--help all", "every setting; --help optimizer for one section, --help seed for one setting"),
     ("--cfg job", "print the configuration that would be used, and stop"),
@@ -52,7 +66,9 @@ def page(verb: str, topic: str | None = None, *, folders: Sequence[Path] = ()) -
     Raises:
         UsageError: no section or setting has the name `topic`.
     """
-    if topic is None:
+    if verb == "check":
+        parts = list(_CHECK)
+    elif topic is None:
         parts = _overview(verb, folders)
     elif topic == "all":
         parts = _everything(verb)

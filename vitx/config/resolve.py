@@ -12,8 +12,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vitx.config.checks import problems_of, problems_of_eval
-from vitx.config.schema import EvalConfig, TrainConfig
+from vitx.config.checks import problems_of
+from vitx.config.schema import TrainConfig
 from vitx.errors import StorageError, UsageError
 
 Config = TypeVar("Config")
@@ -32,16 +32,17 @@ def resolve(composed: DictConfig, schema: type[Config]) -> Config:
     Raises:
         UsageError: values are out of range or don't go together; all problems at once.
     """
+    config = to_config(composed, schema)
+    if problems := problems_of(config):
+        raise UsageError("; ".join(problems))
+    return config
+
+
+def to_config(composed: DictConfig, schema: type[Config]) -> Config:
+    """Turn a composed configuration into its dataclass, not checked."""
     own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), own))
     assert isinstance(config, schema)  # noqa: S101 (the schema node makes it so)
-    problems: list[str] = []
-    if isinstance(config, TrainConfig):
-        problems = problems_of(config)
-    elif isinstance(config, EvalConfig):
-        problems = problems_of_eval(config)
-    if problems:
-        raise UsageError("; ".join(problems))
     return config
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vitx.config.hints import needed, unknown_option, unknown_setting
@@ -13,7 +13,7 @@ from vitx.config.words import Override, Words, elements
 from vitx.errors import UsageError
 
 
-def screen(verb: str, words: Words) -> None:
+def screen(verb: str, words: Words, *, complete: bool = True) -> None:
     """Refuse what Hydra would accept without an effect, or answer with a riddle.
 
     These are a setting added with `+` that nothing reads, a setting taken away, an unknown option
@@ -22,19 +22,18 @@ def screen(verb: str, words: Words) -> None:
     Args:
         verb: whose settings the overrides name.
         words: what was typed behind it.
+        complete: what has to be given has to be there.
 
     Raises:
         UsageError: one of these was typed.
     """
-    foreign = words.has("--config-path", "-cp", "--config-name", "-cn")
-    if foreign or any("hydra.searchpath" in word for word in words.overrides):
-        return  # Options can come from anywhere then.
-    known, typed = groups(verb, words.folders), []
+    if _is_foreign(words):
+        return
+    known = groups(verb, words.folders)
     for word in words.overrides:
         override = Override.parse(word)
         if override is None or not override.key:
             raise UsageError(f"{word}: expected setting=value, such as {_example(verb, word)}")
-        typed.append(override)
         if override.key in known:
             _screen_option(verb, known[override.key], override, multirun=words.multirun)
         elif _is_absent(verb, override, known, words):
@@ -44,8 +43,47 @@ def screen(verb: str, words: Words) -> None:
             _screen_removed(verb, override)
         elif override.sign:
             _screen_added(verb, override, words.folders)
-    if not words.shows_only:
-        _screen_needed(verb, typed, known, words)
+    if complete and not words.shows_only:
+        for _, line in missing_settings(verb, words):
+            raise UsageError(line)
+
+
+def missing_settings(verb: str, words: Words) -> Iterator[tuple[str, str]]:
+    """Yield each setting whose `???` nobody fills, and the line that asks for it.
+
+    Args:
+        verb: whose settings the overrides name.
+        words: what was typed behind it; each is an override.
+
+    Yields:
+        The dotted name of the setting, and what to type.
+    """
+    if _is_foreign(words):
+        return
+    known = groups(verb, words.folders)
+    typed = [override for word in words.overrides if (override := Override.parse(word))]
+    chosen = {group.name: [group.default] for group in known.values() if group.default}
+    for override in typed:
+        if override.key in known:
+            chosen[override.key] = [*_chosen(override, multirun=words.multirun)]
+    values = [
+        (group, option, name, value)
+        for group, names in chosen.items()
+        for option in names
+        for name, value in option_values(group, option, words.folders).items()
+    ]
+    given = {override.key for override in typed if override.value}
+    given |= {name for _, _, name, value in values if value != MISSING}
+    for group, option, name, value in values:
+        if value == MISSING and not given & {name, name.rpartition(".")[0]} - set(known):
+            yield name, f"{group}={option}: {needed(settings(verb)[name], option)}"
+
+
+def _is_foreign(words: Words) -> bool:
+    """Return whether options can come from anywhere."""
+    return words.has("--config-path", "-cp", "--config-name", "-cn") or any(
+        "hydra.searchpath" in word for word in words.overrides
+    )
 
 
 def _example(verb: str, word: str) -> str:
@@ -92,32 +130,6 @@ def _screen_added(verb: str, override: Override, folders: Sequence[Path]) -> Non
     is_group = any((folder / key).is_dir() for folder in folders)
     if not (known or is_group or key.replace("/", ".").partition(".")[0] == "hydra"):
         raise UsageError(unknown_setting(verb, key))
-
-
-def _screen_needed(
-    verb: str, typed: Sequence[Override], known: dict[str, Group], words: Words
-) -> None:
-    """Refuse a choice whose `???` nobody fills.
-
-    Raises:
-        UsageError: there is one.
-    """
-    chosen = {group.name: [group.default] for group in known.values() if group.default}
-    for override in typed:
-        if override.key in known:
-            chosen[override.key] = [*_chosen(override, multirun=words.multirun)]
-    values = [
-        (group, option, name, value)
-        for group, names in chosen.items()
-        for option in names
-        for name, value in option_values(group, option, words.folders).items()
-    ]
-    given = {override.key for override in typed if override.value}
-    given |= {name for _, _, name, value in values if value != MISSING}
-    for group, option, name, value in values:
-        if value == MISSING and not given & {name, name.rpartition(".")[0]} - set(known):
-            setting = settings(verb)[name]
-            raise UsageError(f"{group}={option}: {needed(setting, option)}")
 
 
 def _chosen(override: Override, *, multirun: bool) -> list[str]:

@@ -21,6 +21,7 @@ from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSamples, collate
 from vitx.errors import DataError
 from vitx.records import Batch
+from vitx.runtime.device import usable_cores
 
 # A worker that says nothing for this long is taken for hung; whether one died is asked more often.
 WORKER_TIMEOUT_S = 120.0
@@ -31,10 +32,7 @@ def choose_workers(wanted: int | None, device: torch.device) -> int:
     """Settle the number of loader processes; training on the CPU leaves the cores to the model."""
     if wanted is not None:
         return wanted
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return 1 if device.type == "cpu" else min(8, cores)
+    return 1 if device.type == "cpu" else min(8, usable_cores())
 
 
 class TrainStream:

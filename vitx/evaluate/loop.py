@@ -33,7 +33,7 @@ class PerSample:
 
 
 class Evaluator:
-    """Scores models on one split."""
+    """Scores models on one split, `samples`."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Evaluator:
         self.batch_size, self.device, self.precision = batch_size, device, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._bad_images = bad_images
-        self._samples, self._workers = samples, workers
+        self.samples, self._workers = samples, workers
 
     def __call__(
         self, model: nn.Module, *, stop: Callable[[], bool] = lambda: False
@@ -71,7 +71,7 @@ class Evaluator:
         model.eval()
         try:
             with Loading(
-                self._samples,
+                self.samples,
                 batch_size=self.batch_size,
                 workers=self._workers,
                 device=self.device,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from pathlib import Path
+
 import torch
 
 from vitx.config.schema import Precision
@@ -51,3 +55,43 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """Return the context of a forward pass in that precision; fp32 disables autocast."""
     dtype = _DTYPES.get(precision)
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def usable_cores() -> int:
+    """Return the processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory used: of the device on a GPU, of this process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most if platform.system() == "Darwin" else most * 1024)
+
+
+def usable_memory_bytes(device: torch.device) -> int | None:
+    """Return the memory that this process could have in all now, its own included.
+
+    On a CPU the least of what is available and what its control group allows; None where the
+    system does not say.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device))
+    try:
+        own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        usable = int(rows["MemAvailable"].split()[0]) * 1024 + own
+    except (OSError, ValueError, KeyError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        allowed = int((group / "memory.max").read_text())
+        return min(usable, allowed - int((group / "memory.current").read_text()) + own)
+    except (OSError, ValueError):  # no such file, or `max`
+        return usable

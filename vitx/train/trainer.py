@@ -56,8 +56,8 @@ class Trainer:
     seed: int
     clip_norm: float | None
     clip_each: bool
-    callbacks: Sequence[Callback]
     stop: StopRequest
+    callbacks: Sequence[Callback] = ()
     state: TrainState = field(default_factory=TrainState)
 
     def __post_init__(self) -> None:

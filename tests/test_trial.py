@@ -1,0 +1,141 @@
+"""What a few steps tell of a run: the arithmetic by hand, the sizes beside the files of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.train.tiny import EVERYTHING, TINY, configure, newest, total, train, write_pictures
+from vitx.config.schema import Precision
+from vitx.objectives.classification import build_objective
+from vitx.parts import Machine, gather
+from vitx.records import Batch, Plan
+from vitx.trial import Pace, Trial, _Weighed, estimate, try_out
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    root = write_pictures(tmp_path_factory.mktemp("pictures"))
+    return (*TINY, *EVERYTHING, f"dataset.path={root}")
+
+
+def machine(kind: str = "cpu", *, workers: int, threads: int = 2) -> Machine:
+    return Machine(
+        device=torch.device(kind), precision=Precision.fp32, workers=workers, threads=threads
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "cores", "seconds"),
+    [
+        ("cpu", 0, 2, 0.010 + 0.004),  # one after the other
+        ("cpu", 1, 2, (2 * 0.010 + 0.004) / 2),  # three processes' work on two cores
+        ("cpu", 1, 8, 0.010),  # cores enough: loading hides behind the model
+        ("cuda", 1, 2, 0.010),
+        ("cuda", 4, 2, 0.010),
+    ],
+)
+def test_loading_beside_the_model(kind: str, workers: int, cores: int, seconds: float) -> None:
+    pace = Pace(compute_s=0.010, loading_s=0.004)
+    assert pace.picture_s(machine(kind, workers=workers), cores=cores) == pytest.approx(seconds)
+
+
+def test_slow_loading_decides() -> None:
+    pace = Pace(compute_s=0.001, loading_s=0.030)
+    assert pace.picture_s(machine("cuda", workers=3), cores=8) == pytest.approx(0.010)
+    assert pace.picture_s(machine("cuda", workers=8), cores=2) == pytest.approx(0.015)
+    assert pace.picture_s(machine("cpu", workers=1), cores=2) == pytest.approx(0.030)
+
+
+def trial(**changes: object) -> Trial:
+    measured = Trial(
+        pictures=8,
+        loss=1.0,
+        training=Pace(compute_s=0.010, loading_s=0.0, update_s=0.5),
+        evaluation=Pace(compute_s=0.002, loading_s=0.0),
+        peak_bytes=1000,
+        picture_bytes=50,
+        file_bytes={"model": 100, "optimizer": 200},
+    )
+    return replace(measured, **changes)  # type: ignore[arg-type]
+
+
+def plan(*, batch: int, micro: int) -> Plan:
+    return Plan(steps_per_epoch=5, total_steps=10, batch_size=batch, micro_batch=micro)
+
+
+def test_memory_grows_with_the_pictures_of_a_pass() -> None:
+    cpu = machine(workers=0)
+    assert trial().memory_bytes(plan(batch=8, micro=8), cpu) == 1000
+    assert trial().memory_bytes(plan(batch=32, micro=32), cpu) == 1000 + 24 * 50
+    # Accumulating keeps the gradients of the passes before.
+    assert trial().memory_bytes(plan(batch=64, micro=32), cpu) == 1000 + 24 * 50 + 100
+    # A checkpoint's largest file is copied where a GPU copies nothing.
+    large = trial(file_bytes={"model": 100, "optimizer": 900})
+    assert large.memory_bytes(plan(batch=8, micro=8), cpu) == 1000 - 8 * 50 + 900
+    assert large.memory_bytes(plan(batch=8, micro=8), machine("cuda", workers=0)) == 1000
+
+
+def test_time_is_that_of_steps_and_evaluations(words: tuple[str, ...]) -> None:
+    config = configure(*words, "evaluation.every=5st")
+    parts = gather(config, start_step=0)  # 12 steps of 8 on 48 pictures, 21 to measure
+    cost = estimate(config, parts, trial())
+
+    step_s = 8 * 0.010 + 0.5
+    assert cost.epoch_s == pytest.approx(6 * step_s)
+    assert cost.evaluation_s == pytest.approx(21 * 2 * 0.002)  # model and average
+    assert cost.evaluations == 3  # after 5, 10 and 12
+    assert cost.total_s == pytest.approx(12 * step_s + 3 * cost.evaluation_s)
+    later = estimate(config, parts, trial(), done=7)
+    assert later.evaluations == 2
+    assert later.total_s == pytest.approx(5 * step_s + 2 * cost.evaluation_s)
+
+
+def test_what_is_kept_for_the_backward_pass_is_counted_once() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
+    batch = Batch(
+        images=torch.rand(4, 3, 2, 2),
+        targets=torch.zeros(4, dtype=torch.long),
+        indices=torch.arange(4),
+    )
+    # The pictures, the ReLU's result (for itself and the next layer), log-probabilities, labels and
+    # the loss's total weight; parameters are not counted.
+    kept = 4 * 12 * 4 + 4 * 5 * 4 + 4 * 3 * 4 + 4 * 8 + 4
+    weighed = _Weighed(
+        build_objective(configure(*TINY, "dataset.path=x").objective, label_smoothing=0.0), model
+    )
+    loss, terms = weighed(model, batch)
+
+    assert weighed.kept_bytes == kept
+    assert terms["loss"] == loss
+
+
+def test_sizes_are_those_of_the_files_a_run_writes(words: tuple[str, ...], tmp_path: Path) -> None:
+    config = configure(*words)
+    measured = try_out(config, gather(config, start_step=0))
+    train(*words, "epochs=1st", f"run_dir={tmp_path / 'run'}")
+
+    assert measured.pictures == config.micro_batch
+    for name, size in measured.file_bytes.items():
+        file = newest(tmp_path / "run") / f"{name}.safetensors"
+        with file.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+        assert size == file.stat().st_size - 8 - header
+    assert {*measured.file_bytes} == {"model", "optimizer", "ema"}
+    assert min(measured.training.compute_s, measured.training.loading_s) > 0
+    assert measured.picture_bytes > 0
+
+
+def test_a_trial_changes_nothing_that_a_run_draws_from(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    train(*words, f"run_dir={tmp_path / 'before'}")
+    config = configure(*words)
+    try_out(config, gather(config, start_step=0))
+    train(*words, f"run_dir={tmp_path / 'after'}")
+
+    assert total(tmp_path / "before") == total(tmp_path / "after")

@@ -1,0 +1,193 @@
+"""What a run is made of, each part from the configuration by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from vitx.checkpoint.initial import start_from_weights
+from vitx.config.duration import Duration
+from vitx.config.schema import BadImage, DatasetConfig, Precision, TrainConfig
+from vitx.data.augment import PictureFormat, build_eval_transform, build_train_transform
+from vitx.data.loader import choose_workers
+from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples
+from vitx.data.sources import LabelledImages, Splits, load_splits
+from vitx.errors import DataError, Problems, UsageError
+from vitx.evaluate.loop import Evaluator
+from vitx.models.build import Fit, build_model, normalisation
+from vitx.models.transfer import Transfer
+from vitx.optim.build import build_optimizer
+from vitx.records import Plan
+from vitx.runtime.device import choose_device, choose_precision
+from vitx.runtime.seeds import derive, set_random_state
+
+_THREADS = torch.get_num_threads()  # of this process, before a job of a sweep changes it
+_MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a run computes, settled."""
+
+    device: torch.device
+    precision: Precision
+    workers: int
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Machine, data, length and model of a run; `transfer` is what became of initial weights."""
+
+    machine: Machine
+    splits: Splits
+    plan: Plan
+    model: nn.Module
+    transfer: Transfer | None
+
+
+def gather(config: TrainConfig, *, start_step: int) -> Parts:
+    """Build the parts of a run; nothing is written.
+
+    Args:
+        config: the whole configuration.
+        start_step: weights to start from are taken at 0 only: later, a checkpoint replaces them,
+            and where they came from may be gone.
+
+    Returns:
+        The parts, the model on its device.
+    """
+    machine = settle_machine(config)
+    splits = load_splits(config.dataset)
+    plan = make_plan(config, samples=len(splits.train))
+    model = make_model(config, num_classes=len(splits.classes), device=machine.device)
+    taken = start_from_weights(model, config.model, splits.classes) if start_step == 0 else None
+    return Parts(machine=machine, splits=splits, plan=plan, model=model, transfer=taken)
+
+
+def find_problems(
+    config: TrainConfig, problems: Problems, *, without: frozenset[str] = frozenset()
+) -> None:
+    """Try each part by itself: what is wrong with one does not hide the others.
+
+    Args:
+        config: names them.
+        problems: takes what training would be refused for.
+        without: `dataset`: the data are not looked for, nor the weights to start from; `model`.
+    """
+    tried, dataset = problems.tried, config.dataset
+    classes: Sequence[str] = [""] * (dataset.num_classes or 2)
+    tried(lambda: choose_device(config.runtime.device))
+    if "dataset" not in without and (splits := tried(lambda: load_splits(dataset))) is not None:
+        classes = splits.classes
+        tried(lambda: make_plan(config, samples=len(splits.train)))
+    fit = Fit(num_classes=len(classes), channels=dataset.channels, image_px=config.image_px)
+    built = "model" not in without and tried(lambda: _model_to_look_at(config, fit)) is not None
+    if built and "dataset" not in without:
+        tried(lambda: start_from_weights(build_model(config.model, fit), config.model, classes))
+    placeholder = [{"params": [nn.Parameter(torch.zeros(1))]}]
+    tried(lambda: build_optimizer(placeholder, config.optimizer, lr=1.0))
+    picture = picture_format(config)
+    tried(lambda: build_train_transform(config.augmentation, picture, mirror=dataset.mirror))
+
+
+def _model_to_look_at(config: TrainConfig, fit: Fit) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return build_model(config.model, fit)
+    except UsageError:
+        return build_model(config.model, fit)  # not every model can be built without memory
+
+
+def settle_machine(config: TrainConfig) -> Machine:
+    """Settle device, precision, loader processes and threads."""
+    threads = config.runtime.threads or _THREADS
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+    device = choose_device(config.runtime.device)
+    return Machine(
+        device=device,
+        precision=choose_precision(config.precision, device),
+        workers=choose_workers(config.dataset.workers, device),
+        threads=torch.get_num_threads(),
+    )
+
+
+def make_plan(config: TrainConfig, *, samples: int) -> Plan:
+    """Settle the length of the run in steps.
+
+    Returns:
+        The plan; what is left of an epoch after its last whole batch is not in it.
+
+    Raises:
+        DataError: there are fewer training samples than one batch has.
+    """
+    multiple = config.augmentation.epoch_multiple
+    steps_per_epoch = samples // multiple * multiple // config.batch_size
+    if steps_per_epoch == 0:
+        raise DataError(
+            f"batch_size={config.batch_size} is more than the {samples} training samples"
+            f"{f', in multiples of {multiple}' if multiple > 1 else ''}; set a smaller one"
+        )
+    length = Duration.parse(config.epochs, setting="epochs")
+    total = length.steps(steps_per_epoch=steps_per_epoch, total_steps=0)
+    return Plan(
+        steps_per_epoch=steps_per_epoch,
+        total_steps=max(1, total),
+        batch_size=config.batch_size,
+        micro_batch=config.micro_batch,
+    )
+
+
+def make_model(config: TrainConfig, *, num_classes: int, device: torch.device) -> nn.Module:
+    """Build the model on its device, as its seed initialises it."""
+    dataset = config.dataset
+    set_random_state(derive("init", config.seed))
+    fit = Fit(num_classes=num_classes, channels=dataset.channels, image_px=config.image_px)
+    model = build_model(config.model, fit)
+    layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine) -> Evaluator:
+    """Build what scores a model of this run, during training and afterwards alike."""
+    samples = EvalSamples(
+        make_decoder(config.dataset, images),
+        build_eval_transform(config.augmentation, picture_format(config)),
+    )
+    return Evaluator(
+        samples,
+        batch_size=config.evaluation.batch_size or min(2 * config.micro_batch, _MOST_EVALUATED),
+        workers=machine.workers,
+        device=machine.device,
+        precision=machine.precision,
+        channels_last=config.runtime.channels_last,
+        bad_images=bad_image_policy(config.dataset, images),
+    )
+
+
+def picture_format(config: TrainConfig) -> PictureFormat:
+    """Return what the run's model wants to see."""
+    mean, std = normalisation(config.model, config.dataset.channels)
+    return PictureFormat(
+        image_px=config.image_px,
+        mean=tuple(config.dataset.mean or mean),
+        std=tuple(config.dataset.std or std),
+    )
+
+
+def make_decoder(config: DatasetConfig, images: LabelledImages) -> Decoder:
+    """Return what decodes rows of a split."""
+    return Decoder(images=images, channels=config.channels, max_pixels=config.max_pixels)
+
+
+def bad_image_policy(config: DatasetConfig, images: LabelledImages) -> BadImagePolicy:
+    """Return what is done about rows of a split that can't be decoded."""
+    return BadImagePolicy(
+        images=images,
+        skip=config.bad_image is BadImage["skip"],
+        limit=max(1, int(config.bad_image_limit * len(images))),
+    )

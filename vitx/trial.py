@@ -1,0 +1,373 @@
+"""A few real steps of a run that leave nothing behind, and what the whole of it will take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from vitx.assemble import make_trainer, open_stream
+from vitx.callbacks.guard import Guard
+from vitx.config.schema import TrainConfig
+from vitx.data.sources import LabelledImages
+from vitx.errors import Paused, UsageError, as_storage_error
+from vitx.evaluate.loop import EvaluationStopped
+from vitx.objectives.classification import Objective, Terms
+from vitx.parts import Machine, Parts, make_evaluator
+from vitx.records import Batch, Plan
+from vitx.runtime.device import peak_memory_bytes, usable_cores
+from vitx.runtime.signals import StopRequest
+from vitx.train.events import Callback, Every
+from vitx.train.trainer import Trainer
+
+# Most seconds of steps with one number of pictures, and how many of them.
+_PATIENCE_S = 4.0
+_LEAST_STEPS, _MOST_STEPS = 3, 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds that go by for one picture, or for one update of the weights.
+
+    Attributes:
+        compute_s: forward and backward pass of a picture.
+        loading_s: reading and augmenting a picture in one process.
+        update_s: clipping, optimizer and average.
+    """
+
+    compute_s: float
+    loading_s: float
+    update_s: float = 0.0
+
+    def picture_s(self, machine: Machine, *, cores: int) -> float:
+        """Return the seconds for a picture where loader processes work beside the model.
+
+        On a CPU both want the same cores.
+        """
+        if machine.workers == 0:
+            return self.compute_s + self.loading_s
+        alone = max(self.compute_s, self.loading_s / min(machine.workers, cores))
+        if machine.device.type != "cpu":
+            return alone
+        return max(alone, (machine.threads * self.compute_s + self.loading_s) / cores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a few steps showed.
+
+    Attributes:
+        pictures: most that went through in one pass.
+        loss: of the last step.
+        training: the pace of training with so many.
+        evaluation: the pace of evaluating one set of weights.
+        peak_bytes: most memory used until then, as in result.json.
+        picture_bytes: what a further picture in a pass takes: all that is kept of it for the
+            backward pass, or as much as memory grew by.
+        file_bytes: size of each file of a checkpoint, such as `model` and `optimizer`.
+    """
+
+    pictures: int
+    loss: float
+    training: Pace
+    evaluation: Pace
+    peak_bytes: int
+    picture_bytes: float
+    file_bytes: Mapping[str, int]
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Size of a checkpoint."""
+        return sum(self.file_bytes.values())
+
+    def memory_bytes(self, plan: Plan, machine: Machine) -> float:
+        """Return the most memory that training uses."""
+        resting = self.peak_bytes - self.picture_bytes * self.pictures
+        passing = resting + self.picture_bytes * plan.micro_batch
+        if plan.accumulation > 1:
+            passing += self.file_bytes["model"]  # the gradients so far, about as large
+        # On a CPU a checkpoint's file is a copy of what rests there.
+        saving = resting + max(self.file_bytes.values()) if machine.device.type == "cpu" else 0.0
+        return max(passing, saving)
+
+
+def try_out(config: TrainConfig, parts: Parts) -> Trial:
+    """Train and evaluate for some seconds, with as many pictures at a time as that allows.
+
+    The model does not stay as it is.
+
+    Args:
+        config: the whole configuration.
+        parts: as gathered for it.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        UsageError: a step can't be done, or does not fit into memory.
+        VitxError: whatever else would end training.
+    """
+    # Not compiled: that would take minutes, and what fails uncompiled fails compiled.
+    config = replace(config, runtime=replace(config.runtime, compile=False))
+    parts = replace(parts, machine=replace(parts.machine, workers=0))
+    trainer = make_trainer(config, parts, stop=StopRequest())
+    try:
+        kept = _kept_bytes(config, parts, trainer)
+        pictures, grown = _most_pictures(config, parts, trainer)
+        evaluation = evaluation_pace(
+            config, parts.splits.val, parts.model, parts.machine, most=2 * pictures
+        )
+        # As in a run, an evaluation has been between: what was freed lies in pieces.
+        last = _some_steps(config, parts, trainer, pictures=pictures, most=_MOST_STEPS)
+    except (RuntimeError, ValueError, IndexError) as error:
+        if (storage := as_storage_error(error)) is not None:
+            raise UsageError(str(storage)) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"a training step fails: {reason}") from error
+    files = trainer.snapshot().tensors
+    return Trial(
+        pictures=pictures,
+        loss=last.loss,
+        training=last.pace,
+        evaluation=evaluation,
+        peak_bytes=peak_memory_bytes(trainer.device),
+        picture_bytes=max(kept, grown),
+        file_bytes={
+            name: sum(tensor.nbytes for tensor in tensors.values())
+            for name, tensors in files.items()
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steps:
+    """Some steps with the same number of pictures."""
+
+    loss: float
+    pace: Pace
+
+
+class _Stopwatch(Callback):
+    """Takes the time of each step, and asks to stop when there was enough of it."""
+
+    def __init__(self) -> None:
+        self.passes: list[float] = []  # seconds of each step
+        self.waits: list[float] = []
+        self.updates: list[float] = []
+        self.loss = float("nan")
+        self._begun = self._waited = 0.0
+
+    def at_boundary(self, trainer: Trainer) -> None:
+        """Begin a step."""
+        if sum(self.passes) > _PATIENCE_S / 2 and len(self.passes) >= _LEAST_STEPS:
+            trainer.stop.ask("the end of the trial")
+        assert trainer.stream is not None  # noqa: S101 (fit opened it)
+        self._begun, self._waited = time.perf_counter(), trainer.stream.wait_s
+
+    def before_update(self, trainer: Trainer, norm: Tensor) -> None:
+        """End the passes; `norm` was waited for by the guard."""
+        assert trainer.stream is not None  # noqa: S101 (fit opened it)
+        self._passed = time.perf_counter()
+        self.waits.append(trainer.stream.wait_s - self._waited)
+        self.passes.append(self._passed - self._begun - self.waits[-1])
+
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+        """End the update."""
+        self.loss = terms["loss"].item()  # waits for a GPU
+        self.updates.append(time.perf_counter() - self._passed)
+
+
+def _most_pictures(config: TrainConfig, parts: Parts, trainer: Trainer) -> tuple[int, float]:
+    """Take steps of more and more pictures, up to a whole pass or the end of patience.
+
+    Returns:
+        The most pictures in a pass, and the bytes by which each of the last ones raised the peak.
+    """
+    whole, grown, before = parts.plan.micro_batch, 0.0, 0
+    pictures = min(2, whole)  # mixing pairs them
+    while True:
+        peak = peak_memory_bytes(trainer.device)
+        found = _some_steps(config, parts, trainer, pictures=pictures, most=_LEAST_STEPS)
+        if before:
+            grown = (peak_memory_bytes(trainer.device) - peak) / (pictures - before)
+        step_s = found.pace.compute_s * pictures
+        if pictures == whole or 2 * step_s * _LEAST_STEPS > _PATIENCE_S:
+            return pictures, grown
+        before, pictures = pictures, min(2 * pictures, whole)
+
+
+def _some_steps(
+    config: TrainConfig, parts: Parts, trainer: Trainer, *, pictures: int, most: int
+) -> _Steps:
+    watch = _Stopwatch()
+    small = _smaller(config, parts, trainer, pictures=pictures, steps=most)
+    _fit(replace(small, callbacks=[Guard(), watch]))
+    return _Steps(
+        loss=watch.loss,
+        pace=Pace(
+            # The first step finds nothing in place.
+            compute_s=statistics.median(watch.passes[1:]) / pictures,
+            loading_s=statistics.median(watch.waits[1:]) / pictures,
+            update_s=statistics.median(watch.updates[1:]),
+        ),
+    )
+
+
+def _kept_bytes(config: TrainConfig, parts: Parts, trainer: Trainer) -> float:
+    """Return the bytes kept for the backward pass, for each picture beyond the second."""
+    whole = parts.plan.micro_batch
+    sizes = [min(2, whole), min(4, whole)]
+    if sizes[0] == sizes[1]:
+        return 0.0
+    kept = []
+    for pictures in sizes:
+        weighed = _Weighed(trainer.objective, trainer.model)
+        small = _smaller(config, parts, trainer, pictures=pictures, steps=1)
+        _fit(replace(small, objective=weighed))
+        kept.append(weighed.kept_bytes)
+    return (kept[1] - kept[0]) / (sizes[1] - sizes[0])
+
+
+class _Weighed:
+    """An objective that also says what its graph keeps."""
+
+    def __init__(self, objective: Objective, model: nn.Module) -> None:
+        self._objective, self.kept_bytes = objective, 0
+        own = [*model.parameters(), *model.buffers()]
+        self._own = {each.untyped_storage().data_ptr() for each in own}
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Terms]:
+        kept: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self._own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            result = self._objective(model, batch)
+        self.kept_bytes = sum(kept.values())
+        return result
+
+
+def _smaller(
+    config: TrainConfig, parts: Parts, trainer: Trainer, *, pictures: int, steps: int
+) -> Trainer:
+    """Return a trainer of the same model for a few steps of so many pictures."""
+    plan = Plan(
+        steps_per_epoch=max(1, len(parts.splits.train) // pictures),
+        total_steps=steps,
+        batch_size=pictures,
+        micro_batch=pictures,
+    )
+    return replace(
+        trainer,
+        plan=plan,
+        open_stream=partial(open_stream, config, replace(parts, plan=plan)),
+        stop=StopRequest(),
+        state=type(trainer.state)(),
+    )
+
+
+def _fit(trainer: Trainer) -> None:
+    try:
+        trainer.fit()
+    except Paused:
+        pass
+    finally:
+        trainer.close()
+
+
+def evaluation_pace(
+    config: TrainConfig, images: LabelledImages, model: nn.Module, machine: Machine, *, most: int
+) -> Pace:
+    """Score a model on a few batches of a split.
+
+    Args:
+        config: as the model was trained, or will be.
+        images: the split.
+        model: on its device.
+        machine: loader processes are not used, whatever their number.
+        most: pictures in one pass.
+
+    Returns:
+        The pace of one set of weights.
+    """
+    machine = replace(machine, workers=0)
+    whole = make_evaluator(config, images, machine)
+    size = min(most, whole.batch_size, len(images))
+    settings = replace(config, evaluation=replace(config.evaluation, batch_size=size))
+    evaluator = make_evaluator(settings, images, machine)
+    moments: list[float] = []
+
+    def enough() -> bool:
+        moments.append(time.perf_counter())
+        return moments[-1] - moments[0] > _PATIENCE_S / 2 and len(moments) > _LEAST_STEPS
+
+    with suppress(EvaluationStopped):
+        evaluator(model, stop=enough)
+    started = time.perf_counter()
+    for row in range(size):
+        evaluator.samples[row]
+    loading_s = (time.perf_counter() - started) / size
+    # The last batch may be a smaller one, the first finds nothing in place.
+    batches = [after - before for before, after in pairwise(moments)]
+    batch_s = statistics.median(batches[1:-1] or batches[:1])
+    return Pace(compute_s=max(0.0, batch_s / size - loading_s), loading_s=loading_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What is still ahead of a run, estimated.
+
+    Attributes:
+        memory_bytes: most memory used, as in result.json.
+        epoch_s: seconds of training for an epoch.
+        evaluation_s: seconds of an evaluation, of all weights that are evaluated.
+        evaluations: how many there are.
+        total_s: seconds of training and evaluation; writing checkpoints and starting come to it.
+    """
+
+    memory_bytes: float
+    epoch_s: float
+    evaluation_s: float
+    evaluations: int
+    total_s: float
+
+
+def estimate(config: TrainConfig, parts: Parts, trial: Trial, *, done: int = 0) -> Cost:
+    """Estimate a run from a trial of it.
+
+    Args:
+        config: the whole configuration.
+        parts: as gathered for it.
+        trial: what was measured.
+        done: steps that are trained already.
+
+    Returns:
+        What is ahead, checkpoints and start-up left out of its time.
+    """
+    plan, machine, cores = parts.plan, parts.machine, usable_cores()
+    picture_s = trial.training.picture_s(machine, cores=cores)
+    step_s = plan.batch_size * picture_s + trial.training.update_s
+    weights = 1 if config.ema.decay is None else 2
+    evaluation_s = (
+        len(parts.splits.val) * weights * trial.evaluation.picture_s(machine, cores=cores)
+    )
+    every = Every(config.evaluation.every, plan, setting="evaluation.every")
+    evaluations = sum(every.due(step) for step in range(done + 1, plan.total_steps + 1))
+    return Cost(
+        memory_bytes=trial.memory_bytes(plan, machine),
+        epoch_s=plan.steps_per_epoch * step_s,
+        evaluation_s=evaluation_s,
+        evaluations=evaluations,
+        total_s=(plan.total_steps - done) * step_s + evaluations * evaluation_s,
+    )
