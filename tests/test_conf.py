@@ -21,6 +21,8 @@ from vitx.runtime.torchvision_ops import declare_missing_ops
 # What an option leaves to be given.
 GIVEN = {
     ("model", "timm"): "model.name=resnet18",
+    ("teacher", "timm"): "teacher.name=resnet18",
+    ("teacher", "run"): "teacher.weights=/runs/x",
     ("optimizer", "timm"): "optimizer.name=adan",
     ("dataset", "folder"): "dataset.path=/pictures",
     ("dataset", "hub"): "dataset.path=org/name",

@@ -14,7 +14,7 @@ from vitx.callbacks.guard import Guard
 from vitx.callbacks.metrics import Metrics
 from vitx.callbacks.progress import ShowProgress
 from vitx.callbacks.stop_at import StopAt
-from vitx.config.schema import TrainConfig
+from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.data.augment import build_train_transform
 from vitx.data.loader import TrainStream
 from vitx.data.mixing import Mixing
@@ -22,7 +22,9 @@ from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import TrainSamples
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console, ProgressLogger
-from vitx.objectives.classification import build_objective
+from vitx.models.of_run import picture_format
+from vitx.objectives.classification import Objective, build_loss, build_objective
+from vitx.objectives.distillation import build_distillation
 from vitx.optim.build import build_optimizer
 from vitx.optim.ema import build_ema
 from vitx.optim.groups import build_groups
@@ -33,7 +35,6 @@ from vitx.parts import (
     gather,
     make_decoder,
     make_evaluator,
-    picture_format,
 )
 from vitx.records import Plan
 from vitx.runs import RunDir
@@ -112,9 +113,7 @@ def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Tra
     return Trainer(
         model=model,
         forward=_compiled(model) if config.runtime.compile else model,
-        objective=build_objective(
-            config.objective, label_smoothing=config.augmentation.label_smoothing
-        ),
+        objective=_objective(config, parts),
         optimizer=optimizer,
         schedule=Schedule(optimizer, config.schedule, parts.plan),
         ema=build_ema(model, config.ema),
@@ -127,6 +126,18 @@ def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Tra
         clip_each=config.optimizer.clip_each,
         stop=stop,
     )
+
+
+def _objective(config: TrainConfig, parts: Parts) -> Objective:
+    smoothing = config.augmentation.label_smoothing
+    if not isinstance(config, DistillConfig) or parts.teacher is None:
+        return build_objective(config.objective, label_smoothing=smoothing)
+    # timm's models with a distillation token give one logit until they are told otherwise.
+    give_both = getattr(parts.model, "set_distilled_training", None)
+    if give_both is not None:
+        give_both(True)
+    loss = build_loss(config.objective, label_smoothing=smoothing)
+    return build_distillation(config.distillation, loss, parts.teacher[0])
 
 
 def open_stream(config: TrainConfig, parts: Parts, state: TrainState) -> TrainStream:

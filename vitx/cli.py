@@ -19,6 +19,7 @@ from vitx.errors import Interrupted, UsageError, VitxError, as_storage_error, ne
 
 VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
+    "distill": "train a student with a teacher: vitx distill teacher=regnet",
     "check": "everything but the training: vitx check model=xcit_s12; vitx check eval run=runs/x",
     "eval": "measure a run again: vitx eval run=runs/x",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",

@@ -10,19 +10,21 @@ from torch import nn
 
 from vitx.checkpoint.initial import start_from_weights
 from vitx.config.duration import Duration
-from vitx.config.schema import BadImage, DatasetConfig, Precision, TrainConfig
-from vitx.data.augment import PictureFormat, build_eval_transform, build_train_transform
+from vitx.config.schema import BadImage, DatasetConfig, DistillConfig, Precision, TrainConfig
+from vitx.data.augment import build_eval_transform, build_train_transform
 from vitx.data.loader import choose_workers
 from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples
 from vitx.data.sources import LabelledImages, Splits, load_splits
-from vitx.errors import DataError, Problems, UsageError
+from vitx.errors import DataError, Problems, StorageError, UsageError
 from vitx.evaluate.loop import Evaluator
-from vitx.models.build import Fit, build_model, normalisation
+from vitx.models.build import Fit, build_model
+from vitx.models.of_run import make_model, picture_format
+from vitx.models.teacher import Teacher
 from vitx.models.transfer import Transfer
 from vitx.optim.build import build_optimizer
 from vitx.records import Plan
 from vitx.runtime.device import choose_device, choose_precision
-from vitx.runtime.seeds import derive, set_random_state
+from vitx.teaching import TeacherPlan, make_teacher, plan_teacher
 
 _THREADS = torch.get_num_threads()  # of this process, before a job of a sweep changes it
 _MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
@@ -40,32 +42,60 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Machine, data, length and model of a run; `transfer` is what became of initial weights."""
+    """What a run is made of.
+
+    Attributes:
+        machine: where it computes.
+        splits: its data.
+        plan: its length.
+        model: on its device.
+        transfer: what became of the weights it starts from; None where they are random.
+        teacher: who teaches it, and where that teacher comes from; None where nobody does.
+    """
 
     machine: Machine
     splits: Splits
     plan: Plan
     model: nn.Module
     transfer: Transfer | None
+    teacher: tuple[Teacher, TeacherPlan] | None
 
 
-def gather(config: TrainConfig, *, start_step: int) -> Parts:
+def gather(config: TrainConfig, *, start_step: int, rehearsal: bool = False) -> Parts:
     """Build the parts of a run; nothing is written.
 
     Args:
         config: the whole configuration.
         start_step: weights to start from are taken at 0 only: later, a checkpoint replaces them,
             and where they came from may be gone.
+        rehearsal: a teacher that is still to be trained does with random weights.
 
     Returns:
         The parts, the model on its device.
+
+    Raises:
+        StorageError: the teacher is still to be trained.
     """
     machine = settle_machine(config)
     splits = load_splits(config.dataset)
     plan = make_plan(config, samples=len(splits.train))
-    model = make_model(config, num_classes=len(splits.classes), device=machine.device)
+    classes = len(splits.classes)
+    model = make_model(config, num_classes=classes, device=machine.device)
     taken = start_from_weights(model, config.model, splits.classes) if start_step == 0 else None
-    return Parts(machine=machine, splits=splits, plan=plan, model=model, transfer=taken)
+    teacher = None
+    if isinstance(config, DistillConfig):
+        found = plan_teacher(config, splits)
+        if found.file is None and not rehearsal:
+            raise StorageError(f"{found.origin}: the teacher is not trained yet")
+        teacher = make_teacher(found, config, classes=classes, device=machine.device), found
+    return Parts(
+        machine=machine,
+        splits=splits,
+        plan=plan,
+        model=model,
+        transfer=taken,
+        teacher=teacher,
+    )
 
 
 def find_problems(
@@ -84,6 +114,8 @@ def find_problems(
     if "dataset" not in without and (splits := tried(lambda: load_splits(dataset))) is not None:
         classes = splits.classes
         tried(lambda: make_plan(config, samples=len(splits.train)))
+        if isinstance(config, DistillConfig):
+            tried(lambda: plan_teacher(config, splits))
     fit = Fit(num_classes=len(classes), channels=dataset.channels, image_px=config.image_px)
     built = "model" not in without and tried(lambda: _model_to_look_at(config, fit)) is not None
     if built and "dataset" not in without:
@@ -142,16 +174,6 @@ def make_plan(config: TrainConfig, *, samples: int) -> Plan:
     )
 
 
-def make_model(config: TrainConfig, *, num_classes: int, device: torch.device) -> nn.Module:
-    """Build the model on its device, as its seed initialises it."""
-    dataset = config.dataset
-    set_random_state(derive("init", config.seed))
-    fit = Fit(num_classes=num_classes, channels=dataset.channels, image_px=config.image_px)
-    model = build_model(config.model, fit)
-    layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
-    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
-
-
 def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine) -> Evaluator:
     """Build what scores a model of this run, during training and afterwards alike."""
     samples = EvalSamples(
@@ -166,16 +188,6 @@ def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine
         precision=machine.precision,
         channels_last=config.runtime.channels_last,
         bad_images=bad_image_policy(config.dataset, images),
-    )
-
-
-def picture_format(config: TrainConfig) -> PictureFormat:
-    """Return what the run's model wants to see."""
-    mean, std = normalisation(config.model, config.dataset.channels)
-    return PictureFormat(
-        image_px=config.image_px,
-        mean=tuple(config.dataset.mean or mean),
-        std=tuple(config.dataset.std or std),
     )
 
 

@@ -24,6 +24,20 @@ class SampleKey(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureFormat:
+    """What a model wants to see: side in pixels, channels, and normalisation per channel."""
+
+    image_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.mean)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """A batch on the device of the model.
 

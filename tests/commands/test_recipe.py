@@ -13,6 +13,7 @@ from vitx.config.recipes import Recipe, recipes
 from vitx.config.resolve import resolve
 from vitx.config.schema import Scale, ScheduleKind, TrainConfig
 from vitx.config.screening import screen
+from vitx.config.settings import schema_of
 from vitx.config.smoke import BATCH, EPOCHS, STEPS_PER_EPOCH
 from vitx.config.store import compose
 from vitx.config.words import split
@@ -30,7 +31,8 @@ def configs(recipe: Recipe, scale: Scale) -> list[TrainConfig]:
     for stage, words in stage_words(recipe, scale):
         parts = split(stage.verb, words)
         screen(stage.verb, parts)
-        found.append(resolve(compose(stage.verb, hydra_arguments(stage.verb, parts)), TrainConfig))
+        composed = compose(stage.verb, hydra_arguments(stage.verb, parts))
+        found.append(resolve(composed, schema_of(stage.verb)))
     return found
 
 
@@ -49,8 +51,11 @@ def test_every_recipe_composes_says_what_to_expect_and_where_from(name: str) -> 
     assert not [text for text in texts if "{" in text or "[M]" in text]
 
 
-def test_there_is_one_for_every_plain_xcit_and_deit() -> None:
-    assert {*XCIT, "deit_ti", "deit_s", "deit_b", "deit_b_384", "deit3_s", "deit3_b"} <= {*NAMES}
+def test_there_is_one_for_every_xcit_and_deit_plain_and_distilled() -> None:
+    deit = {"deit_ti", "deit_s", "deit_b", "deit_b_384"}
+    plain = {*XCIT, *deit, "deit3_s", "deit3_b"}
+    distilled = {f"{name}_dist" for name in [*XCIT, *deit - {"deit_b_384"}]} | {"deit_b_dist_384"}
+    assert plain | distilled <= {*NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)

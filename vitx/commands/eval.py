@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vitx.commands.hydra_app import Job, run_verb
-from vitx.config.resolve import load_yaml
-from vitx.config.schema import EvalConfig, TrainConfig
+from vitx.config.resolve import load_run_config
+from vitx.config.schema import EvalConfig
 from vitx.errors import UsageError
 from vitx.runs import RunDir, find_run
 from vitx.runtime.openmp import wait_politely
@@ -28,7 +28,7 @@ def run(config: EvalConfig, job: Job) -> str:
     """
     refuse_decided(job)
     run_dir: RunDir = find_run(config.run)
-    trained = load_yaml(run_dir.config, TrainConfig)
+    trained = load_run_config(run_dir.config)
     wait_politely()
     # torch takes seconds to import; what is wrong with the command was said before.
     from vitx.commands.scoring import score_run

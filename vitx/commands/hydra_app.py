@@ -35,6 +35,7 @@ class Job:
         sweep_dir: folder of the sweep, or None outside one.
         number: the job's number in its sweep.
         label: the settings that its sweep varies.
+        is_part: whether something else that was asked for needs it.
     """
 
     choices: dict[str, str | None] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Job:
     sweep_dir: Path | None = None
     number: int = 0
     label: str = ""
+    is_part: bool = False
 
 
 class Jobs:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vitx.commands.hydra_app import Job
-from vitx.config.resolve import differences, dump_yaml, load_yaml
-from vitx.config.schema import TrainConfig
+from vitx.config.resolve import differences, dump_yaml, load_run_config
+from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
 from vitx.paths import runs_dir
 from vitx.runs import RunDir, check_name, new_run_dir, write_text
@@ -65,6 +65,11 @@ def choose_run(config: TrainConfig, job: Job) -> Opened:
     return Opened(run=run, config=config, fresh=fresh)
 
 
+def verb_of(config: TrainConfig) -> str:
+    """Return the verb that a configuration is of."""
+    return "distill" if isinstance(config, DistillConfig) else "train"
+
+
 def write_config(opened: Opened) -> None:
     """Write the configuration of a run.
 
@@ -73,7 +78,7 @@ def write_config(opened: Opened) -> None:
     """
     config = opened.config
     if opened.run.exists():
-        saved, now = load_yaml(opened.run.config, TrainConfig), config.dataset
+        saved, now = load_run_config(opened.run.config), config.dataset
         dataset = dataclasses.replace(
             saved.dataset,
             path=now.path,
@@ -92,7 +97,8 @@ def _continue_named(config: TrainConfig, job: Job) -> Opened:
         raise StorageError(f"resume={config.resume}: no run there (no {run.config.name})")
     if config.run_dir is not None and Path(config.run_dir).resolve() != run.path.resolve():
         raise UsageError("resume=PATH continues the run at PATH; leave run_dir out")
-    saved = load_yaml(run.config, TrainConfig)
+    saved = load_run_config(run.config)
+    _refuse_other_verb(run, saved, config)
     wanted = _overlay(saved, config, {*_touched(job), "run_dir", "name", "resume", "stop_at"})
     _refuse_other_config(run, saved, wanted)
     return Opened(run=run, config=wanted, fresh=False)
@@ -101,11 +107,17 @@ def _continue_named(config: TrainConfig, job: Job) -> Opened:
 def _continue_found(config: TrainConfig, run: RunDir) -> Opened:
     if config.resume == "never":
         raise StorageError(f"{run.path} holds a run already; choose another run_dir or resume=auto")
-    _refuse_other_config(run, load_yaml(run.config, TrainConfig), config)
+    _refuse_other_config(run, load_run_config(run.config), config)
     return Opened(run=run, config=config, fresh=False)
 
 
+def _refuse_other_verb(run: RunDir, saved: TrainConfig, wanted: TrainConfig) -> None:
+    if type(saved) is not type(wanted):
+        raise StorageError(f"{run.path} was begun by vitx {verb_of(saved)}; go on with that")
+
+
 def _refuse_other_config(run: RunDir, saved: TrainConfig, wanted: TrainConfig) -> None:
+    _refuse_other_verb(run, saved, wanted)
     if changed := differences(saved, wanted):
         raise StorageError(
             f"{run.path} holds a run of another configuration ({'; '.join(changed)}); "

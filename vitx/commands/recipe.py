@@ -16,6 +16,7 @@ from vitx.config.quoting import hydra_arguments
 from vitx.config.recipes import Expected, Recipe, Stage, find, recipes
 from vitx.config.schema import RecipeAction, RecipeConfig, Scale, TrainConfig
 from vitx.config.screening import screen
+from vitx.config.settings import schema_of
 from vitx.config.smoke import smoke_overrides
 from vitx.config.words import split
 from vitx.errors import UsageError
@@ -130,7 +131,8 @@ def _resolved(verb: str, words: Sequence[str]) -> TrainConfig:
         composed = compose(verb, hydra_arguments(verb, parts))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain(error, verb, words)) from error
-    return resolve(composed, TrainConfig)
+    schema: type[TrainConfig] = schema_of(verb)
+    return resolve(composed, schema)
 
 
 def _run(recipe: Recipe, scale: Scale, more: Sequence[str]) -> int:

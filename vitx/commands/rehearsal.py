@@ -17,7 +17,7 @@ from vitx.commands.report_lines import line, opening_lines
 from vitx.commands.scoring import Scoring, find_scoring_problems, prepare
 from vitx.commands.session import refuse_other_data
 from vitx.commands.train import finished_line
-from vitx.config.resolve import load_yaml
+from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.data.found import listed
 from vitx.data.inspection import inspect
@@ -75,7 +75,7 @@ def rehearse_evaluation(config: EvalConfig, job: Job, problems: Problems) -> Non
     """
     problems.tried(lambda: refuse_decided(job))
     run = problems.tried(lambda: find_run(config.run))
-    trained = problems.tried(lambda: load_yaml(run.config, TrainConfig)) if run else None
+    trained = problems.tried(lambda: load_run_config(run.config)) if run else None
     if run is None or trained is None:
         return
     problems.tried(run.try_make)
@@ -93,7 +93,7 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
     config, run = opened.config, opened.run
     snapshot = load_newest(run.checkpoints, say=print, set_aside=False)
     done = None if snapshot is None else snapshot.step
-    parts = gather(config, start_step=done or 0)
+    parts = gather(config, start_step=done or 0, rehearsal=True)
     trainer = make_trainer(config, parts, stop=StopRequest())
     if snapshot is not None:
         trainer.restore(snapshot)
@@ -154,7 +154,7 @@ def _memory(trial: Trial, cost: Cost, parts: Parts) -> str:
     usable = usable_memory_bytes(parts.machine.device)
     limit = "" if usable is None else f" of {_gib(usable)}"
     names = {"model": "weights", "optimizer": "optimizer", "ema": "average"}
-    sizes = {names[name]: size for name, size in trial.file_bytes.items()}
+    sizes: dict[str, float] = {names[name]: size for name, size in trial.file_bytes.items()}
     sizes["backward pass"] = trial.picture_bytes * parts.plan.micro_batch
     shares = ", ".join(f"{name} {size / _GIB:.2g}" for name, size in sizes.items())
     return f"about {_gib(cost.memory_bytes)}{limit}: {shares}, the rest libraries and data"

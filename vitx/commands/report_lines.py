@@ -14,9 +14,12 @@ import torch
 from vitx.commands.opening import Opened
 from vitx.config.schema import TrainConfig
 from vitx.models.build import count_parameters
+from vitx.models.of_run import picture_format
+from vitx.models.teacher import Teacher
 from vitx.optim.groups import summarise
-from vitx.parts import Parts, picture_format
+from vitx.parts import Parts
 from vitx.records import Plan
+from vitx.teaching import TeacherPlan
 from vitx.train.trainer import Trainer
 
 
@@ -53,6 +56,8 @@ def opening_lines(
         yield line("weights", f"{parts.transfer.loaded} tensors of {parts.transfer.origin}")
         for note in parts.transfer.notes():
             yield line("", note)
+    if parts.teacher is not None:
+        yield from _teacher(*parts.teacher)
     yield line("batch", _batch(plan))
     yield line("length", f"{plan.total_steps} steps, {plan.steps_per_epoch} to the epoch")
     yield line("optimizer", _optimizer(config))
@@ -76,8 +81,8 @@ def opening_lines(
             yield line("", f"stop_at={config.stop_at} is not ahead: training goes on to its end")
 
 
-def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> Iterator[str]:
-    """Say what came out, where it is, and, outside a sweep, what to try next."""
+def closing_lines(opened: Opened, result: dict[str, Any], *, alone: bool) -> Iterator[str]:
+    """Say what came out, where it is, and, where it is all that was asked for, what to try next."""
     run = opened.run.path
     yield f"\n{result_line(result)}"
     for number, what in (
@@ -87,7 +92,7 @@ def closing_lines(opened: Opened, result: dict[str, Any], *, in_sweep: bool) -> 
         if number:
             yield f"{number} {what}"
     yield f"results in {run}: result.json, metrics.jsonl, {result['checkpoint']}"
-    if in_sweep:
+    if not alone:
         return
     program = _program()
     yield "next:"
@@ -121,6 +126,17 @@ def _pictures(config: TrainConfig) -> str:
         f"{picture.channels} x {picture.image_px} x {picture.image_px}, "
         f"mean {mean}, deviation {std}{flips}"
     )
+
+
+def _teacher(teacher: Teacher, found: TeacherPlan) -> Iterator[str]:
+    where = f" of {found.origin}" if found.file else ""
+    name, millions = (
+        found.config.model.name,
+        sum(each.numel() for each in teacher.parameters()) / 1e6,
+    )
+    yield line("teacher", f"{name}{where}, {millions:.2f} M parameters")
+    if found.why:
+        yield line("", f"is trained first, in {found.origin}: {found.why}")
 
 
 def _batch(plan: Plan) -> str:

@@ -20,8 +20,9 @@ from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
 from vitx.evaluate.loop import PerSample
 from vitx.loggers.console import Console
+from vitx.models.of_run import make_model
 from vitx.models.weights import load_weights
-from vitx.parts import Machine, make_evaluator, make_model, settle_machine
+from vitx.parts import Machine, make_evaluator, settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name, read_json, storage_errors, write_json
 

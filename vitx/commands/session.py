@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import secrets
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,7 +12,7 @@ from typing import Any
 from vitx.assemble import Assembly, assemble
 from vitx.checkpoint.store import Snapshot, load_newest, path_of, sweep
 from vitx.commands.hydra_app import Job
-from vitx.commands.opening import Opened
+from vitx.commands.opening import Opened, verb_of
 from vitx.commands.record import environment, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
 from vitx.config.resolve import to_plain
@@ -23,6 +24,7 @@ from vitx.loggers.jsonl import JsonlLogger
 from vitx.runs import write_json
 from vitx.runtime.device import peak_memory_bytes
 from vitx.runtime.signals import StopRequest
+from vitx.teaching import TeacherPlan
 
 
 def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
@@ -31,7 +33,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
     console = Console(run.log)
     sweep(run.checkpoints)
     snapshot = load_newest(run.checkpoints, say=console.say)
-    with recorded(run, verb="train", argv=job.overrides, seed=config.seed) as record:
+    with recorded(run, verb=verb_of(config), argv=job.overrides, seed=config.seed) as record:
         loggers = _open_loggers(opened, job, record, console, snapshot)
         with _finishing(loggers) as summary:
             assembly = assemble(
@@ -45,6 +47,8 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
             _note_exactness(assembly, record, compile_=config.runtime.compile, resumed=snapshot)
             if assembly.parts.transfer is not None:
                 record["weights"] = dataclasses.asdict(assembly.parts.transfer)
+            if assembly.parts.teacher is not None:
+                _note_teacher(assembly.parts.teacher[1], record)
             splits = assembly.parts.splits
             data = splits.fingerprint()
             if snapshot is not None:
@@ -61,7 +65,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
             result = _result(assembly, opened)
             summary |= result
             write_json(run.result, result)
-    for line in closing_lines(opened, result, in_sweep=job.sweep_dir is not None):
+    for line in closing_lines(opened, result, alone=job.sweep_dir is None and not job.is_part):
         console.say(line)
 
 
@@ -137,6 +141,24 @@ def refuse_other_data(record: dict[str, Any], data: str) -> None:
             f"the dataset is not the one this run was trained on (fingerprint {before}, now "
             f"{data}); restore it, or begin a new run"
         )
+
+
+def _note_teacher(plan: TeacherPlan, record: dict[str, Any]) -> None:
+    assert plan.file is not None  # noqa: S101 (it taught)
+    with plan.file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    before = record["teacher"]
+    if before is not None and before["sha256"] != digest:
+        raise StorageError(
+            f"the teacher is not the one this run learned from ({before['origin']}, sha256 "
+            f"{before['sha256'][:12]}, now {digest[:12]}); restore it, or begin a new run"
+        )
+    record["teacher"] = {
+        "name": plan.config.model.name,
+        "origin": plan.origin,
+        "file": str(plan.file),
+        "sha256": digest,
+    }
 
 
 def _result(assembly: Assembly, opened: Opened) -> dict[str, Any]:

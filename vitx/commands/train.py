@@ -15,7 +15,7 @@ from vitx.runtime.signals import StopRequest
 
 def main(args: list[str]) -> int:
     """Carry out `vitx train` with these arguments."""
-    return run_verb("train", TrainConfig, args, run, check=_check)
+    return run_verb("train", TrainConfig, args, run, check=check)
 
 
 def run(config: TrainConfig, job: Job) -> str:
@@ -40,7 +40,12 @@ def finished_line(opened: Opened) -> str:
     return f"{opened.run.path} is finished, {_outcome(opened)}; nothing to do"
 
 
-def _check(config: TrainConfig) -> None:
+def check(config: TrainConfig) -> None:
+    """Try what `--cfg job` is to show as good, but for the data.
+
+    Raises:
+        VitxError: training would refuse it.
+    """
     wait_politely()
     from vitx.parts import find_problems
 

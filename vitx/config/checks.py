@@ -11,6 +11,7 @@ from vitx.config.schema import (
     AugmentationConfig,
     DatasetConfig,
     DatasetKind,
+    DistillConfig,
     EvalConfig,
     ScheduleKind,
     TrainConfig,
@@ -39,6 +40,7 @@ def _problems_of_train(config: TrainConfig) -> list[str]:
         *_ranges(config),
         *_dataset(config.dataset),
         *_augmentation(config.augmentation),
+        *(_distillation(config) if isinstance(config, DistillConfig) else ()),
     ]
 
 
@@ -66,15 +68,19 @@ def _durations(config: TrainConfig) -> Iterator[str]:
     for setting, text in settings.items():
         if text is None:
             continue
-        try:
-            duration = Duration.parse(text, setting=setting)
-        except UsageError as error:
-            yield str(error)
-            continue
-        if setting == "epochs" and duration.unit == "%":
-            yield f"epochs={text}: expected epochs or steps, such as 30ep or 5000st"
-        if setting not in ("schedule.warmup", "schedule.late", "stop_at") and duration.amount == 0:
-            yield f"{setting}={text}: expected more than nothing"
+        yield from _duration(setting, text)
+
+
+def _duration(setting: str, text: str) -> Iterator[str]:
+    try:
+        duration = Duration.parse(text, setting=setting)
+    except UsageError as error:
+        yield str(error)
+        return
+    if setting.endswith("epochs") and duration.unit == "%":
+        yield f"{setting}={text}: expected epochs or steps, such as 30ep or 5000st"
+    if setting not in ("schedule.warmup", "schedule.late", "stop_at") and duration.amount == 0:
+        yield f"{setting}={text}: expected more than nothing"
 
 
 def _batch(config: TrainConfig) -> Iterator[str]:
@@ -216,6 +222,18 @@ def _augmentation(augmentation: AugmentationConfig) -> Iterator[str]:
     for name, known in choices.items():
         if (value := getattr(augmentation, name)) not in known:
             yield f"augmentation.{name}={value}: expected one of {', '.join(known)}"
+
+
+def _distillation(config: DistillConfig) -> Iterator[str]:
+    teacher, distillation = config.teacher, config.distillation
+    if teacher.name is None and teacher.weights is None:
+        yield "teacher.name is needed: an architecture, or a run in teacher.weights"
+    if teacher.image_px is not None:
+        yield from _at_least("teacher.image_px", teacher.image_px, 1)
+    yield from _duration("teacher.epochs", teacher.epochs)
+    yield from _within("distillation.weight", distillation.weight, 0, 1)
+    if not 0 < distillation.temperature < math.inf:
+        yield f"distillation.temperature={distillation.temperature}: expected more than 0"
 
 
 def _within(

@@ -24,6 +24,19 @@ COMMON: dict[str, tuple[str, ...]] = {
         "ema.decay",
         "run_dir",
     ),
+    "distill": (
+        "teacher.weights",
+        "teacher.epochs",
+        "distillation.weight",
+        "distillation.temperature",
+        "epochs",
+        "batch_size",
+        "optimizer.lr",
+        "precision",
+        "seed",
+        "dataset.path",
+        "run_dir",
+    ),
     "eval": ("run", "checkpoint", "weights", "suite", "dataset.path", "batch_size", "device"),
 }
 """The settings that people change most, by verb; a verb without them composes nothing."""
@@ -31,7 +44,7 @@ COMMON: dict[str, tuple[str, ...]] = {
 _CHECK = (
     "`vitx check`: everything but carrying out a command line, in seconds; nothing is written.",
     "",
-    "usage: vitx check [train] [group=option ...] [setting=value ...] [flags]",
+    "usage: vitx check [train|distill] [group=option ...] [setting=value ...] [flags]",
     "       vitx check eval run=RUN [setting=value ...]",
     "       vitx check recipe run NAME [scale=smoke] [setting=value ...]",
     "       vitx check import FILE [setting=value ...]",
@@ -49,7 +62,7 @@ _FLAGS = (
     ("--config-dir DIR", "take groups and options from DIR too: DIR/model/mine.yaml is model=mine"),
     ("--hydra-help", "the flags of Hydra, which composes the configuration"),
 )
-_SWEEPS = {"train": "seed=0,1,2", "eval": "weights=model,ema"}
+_SWEEPS = {"train": "seed=0,1,2", "distill": "distillation=hard,soft", "eval": "weights=model,ema"}
 
 
 def page(verb: str, topic: str | None = None, *, folders: Sequence[Path] = ()) -> str:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vitx.config.checks import problems_of
-from vitx.config.schema import TrainConfig
+from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
 
 Config = TypeVar("Config")
@@ -66,6 +66,26 @@ def dump_yaml(config: Any) -> str:
     """Render a configuration as YAML."""
     text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
     return text
+
+
+def load_run_config(path: Path) -> TrainConfig:
+    """Read the configuration of a run, be it trained or distilled.
+
+    Args:
+        path: its config.yaml.
+
+    Returns:
+        The configuration, a `DistillConfig` where the run has a teacher.
+
+    Raises:
+        StorageError: as of `load_yaml`.
+    """
+    try:
+        # One that can't be read is explained by `load_yaml`.
+        distilled = "\nteacher:" in path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        distilled = False
+    return load_yaml(path, DistillConfig if distilled else TrainConfig)
 
 
 def load_yaml(path: Path, schema: type[Config]) -> Config:

@@ -216,7 +216,7 @@ def _walk(
             nullable=nullable,
             path=bool(item.metadata.get("path")),
             positional=item.metadata.get("positional", ""),
-            doc=docs.get((cls.__name__, item.name), ""),
+            doc=_doc_of(cls, item.name, docs),
         )
 
 
@@ -226,9 +226,16 @@ def _walk_sections(
     for item, inner, _ in _typed_fields(cls):
         if _is_section(inner):
             name = prefix + item.name
-            own = docs.get((cls.__name__, item.name))
+            own = _doc_of(cls, item.name, docs)
             yield name, own or (inner.__doc__ or "").splitlines()[0]
             yield from _walk_sections(inner, prefix=f"{name}.", docs=docs)
+
+
+def _doc_of(cls: type, name: str, docs: dict[tuple[str, str], str]) -> str:
+    """Return the string under a field, where the class or one that it extends has it."""
+    return next(
+        (docs[base.__name__, name] for base in cls.__mro__ if (base.__name__, name) in docs), ""
+    )
 
 
 def _typed_fields(cls: type) -> Iterator[tuple[Field[object], typing.Any, bool]]:

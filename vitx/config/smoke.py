@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from vitx.config.duration import Duration
-from vitx.config.schema import TrainConfig
+from vitx.config.schema import DistillConfig, TrainConfig
 
 EPOCHS, STEPS_PER_EPOCH, BATCH = 5, 4, 8
 _CELLS = 2  # patches along a side where the published picture has 224 pixels
@@ -33,7 +33,15 @@ def smoke_overrides(config: TrainConfig) -> list[str]:
         "optimizer.lr_batch=null",
         f"augmentation.epoch_multiple={min(config.augmentation.epoch_multiple, BATCH)}",
         *_durations(config),
+        *_teacher(config),
     ]
+
+
+def _teacher(config: TrainConfig) -> list[str]:
+    # Nothing is downloaded for a rehearsal: the teacher is trained on the same few digits.
+    if not isinstance(config, DistillConfig):
+        return []
+    return ["teacher.weights=null", "teacher.image_px=null", f"teacher.epochs={EPOCHS}ep"]
 
 
 def _image_px(config: TrainConfig) -> int:

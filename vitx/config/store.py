@@ -11,11 +11,11 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from vitx.config.schema import EvalConfig, TrainConfig
+from vitx.config.schema import DistillConfig, EvalConfig, TrainConfig
 from vitx.paths import conf_dir, runs_dir
 
 HYDRA_VERSION_BASE = "1.3"
-SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig}
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "distill": DistillConfig, "eval": EvalConfig}
 
 
 def register() -> None:

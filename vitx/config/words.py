@@ -10,7 +10,7 @@ from pathlib import Path
 from vitx.config.settings import groups, settings
 from vitx.errors import UsageError, near_matches
 
-CHECKED = ("train", "eval", "recipe", "import")
+CHECKED = ("train", "distill", "eval", "recipe", "import")
 """The verbs whose command lines `vitx check` takes."""
 
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")

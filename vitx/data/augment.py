@@ -6,7 +6,6 @@ They draw from the global random states, which the caller sets for every sample 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from vitx.config.schema import AugmentationConfig, Crop
 from vitx.errors import UsageError
+from vitx.records import PictureFormat
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 Transform = Callable[[Image], Tensor]
@@ -35,20 +35,6 @@ class ToNormalized:
         rows = np.array(picture).reshape(picture.height, picture.width, -1)
         planes = rows.transpose(2, 0, 1).astype(np.float32, order="C")
         return torch.from_numpy(planes).div_(255).sub_(self._mean).div_(self._std)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureFormat:
-    """What a model wants to see: side in pixels, channels, and normalisation per channel."""
-
-    image_px: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return len(self.mean)
 
 
 def build_train_transform(

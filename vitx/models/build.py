@@ -122,6 +122,15 @@ def tag_in(weights: str | None, *, name: str) -> str:
     return tag if tag in tags_of(name) else ""
 
 
+def tag_classes(weights: str, *, name: str) -> int | None:
+    """Return the number of classes that a tag of an architecture is for; None where unknown."""
+    from timm.models import get_pretrained_cfg
+
+    tag = tag_in(weights, name=name)
+    cfg = get_pretrained_cfg(f"{name}.{tag}") if tag else None
+    return None if cfg is None else int(cfg.num_classes)
+
+
 def patch_unit(model: nn.Module) -> int | None:
     """Return the pixels that a side must be a multiple of, where the model cuts patches."""
     embed = getattr(model, "patch_embed", None)

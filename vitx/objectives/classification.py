@@ -19,13 +19,8 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_objective(config: ObjectiveConfig, *, label_smoothing: float) -> Objective:
-    """Return the objective: the loss of a batch, and the named parts to log.
-
-    Args:
-        config: which loss.
-        label_smoothing: for [B] class numbers; class probabilities have it worked in already.
-    """
-    loss_of = _LOSSES[config.loss](label_smoothing)
+    """Return the objective: the loss of a batch, and the named parts to log."""
+    loss_of = build_loss(config, label_smoothing=label_smoothing)
 
     def classify(model: nn.Module, batch: Batch) -> tuple[Tensor, Terms]:
         logits = model(batch.images)
@@ -34,6 +29,16 @@ def build_objective(config: ObjectiveConfig, *, label_smoothing: float) -> Objec
         return loss, {"loss": loss.detach()}
 
     return classify
+
+
+def build_loss(config: ObjectiveConfig, *, label_smoothing: float) -> LossFunction:
+    """Return the loss of logits and targets.
+
+    Args:
+        config: which loss.
+        label_smoothing: for [B] class numbers; class probabilities have it worked in already.
+    """
+    return _LOSSES[config.loss](label_smoothing)
 
 
 def cross_entropy(label_smoothing: float = 0.0) -> LossFunction:

@@ -16,6 +16,7 @@ from vitx.config.schema.choices import (
     Crop,
     DatasetKind,
     DecayFrom,
+    Divided,
     DropPathRule,
     Loss,
     Order,
@@ -28,10 +29,12 @@ from vitx.config.schema.choices import (
     Scale,
     ScheduleKind,
     Stem,
+    Teaching,
     WandbMode,
     Weights,
 )
 from vitx.config.schema.data import AugmentationConfig, DatasetConfig
+from vitx.config.schema.distil import DistillationConfig, DistillConfig, TeacherConfig
 from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
 from vitx.config.schema.model import ModelConfig, VariantConfig
 from vitx.config.schema.optimisation import (
@@ -59,6 +62,9 @@ __all__ = [
     "DatasetConfig",
     "DatasetKind",
     "DecayFrom",
+    "DistillConfig",
+    "DistillationConfig",
+    "Divided",
     "DropPathRule",
     "EmaConfig",
     "EvalConfig",
@@ -86,6 +92,8 @@ __all__ = [
     "ScheduleConfig",
     "ScheduleKind",
     "Stem",
+    "TeacherConfig",
+    "Teaching",
     "TrainConfig",
     "VariantConfig",
     "WandbConfig",

@@ -66,6 +66,20 @@ class Loss(Enum):
     sigmoid = "sigmoid"
 
 
+class Teaching(Enum):
+    """What a student takes from its teacher."""
+
+    hard = "hard"
+    soft = "soft"
+
+
+class Divided(Enum):
+    """What a sum over pictures and classes is divided by."""
+
+    batch = "batch"
+    numel = "numel"
+
+
 class ScheduleKind(Enum):
     """Shapes of the learning rate after warm-up."""
 

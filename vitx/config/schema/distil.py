@@ -1,0 +1,49 @@
+"""`vitx distill`: who teaches, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitx.config.schema.choices import Divided, Teaching, Weights
+from vitx.config.schema.train import TrainConfig
+
+
+@dataclass(kw_only=True)
+class TeacherConfig:
+    """A trained classifier that says what it sees in the student's pictures."""
+
+    name: str | None = None
+    """timm architecture, or one of vitx (vitx models lists both); null is that of a run."""
+    weights: str | None = field(default=None, metadata={"path": True})
+    """A run, a file, a tag or hf-hub:ORG/NAME; null: trained on this dataset first."""
+    run_weights: Weights = Weights.auto
+    """Which weights of a run: model, ema, or auto (ema where it kept one)."""
+    image_px: int | None = None
+    """Side of the pictures it sees, in pixels; null is its run's, else the student's."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of its architecture, plain values only."""
+    epochs: str = "10ep"
+    """Length of its own training where its weights are not of these classes, or can't be had."""
+
+
+@dataclass(kw_only=True)
+class DistillationConfig:
+    """What a student learns of its teacher."""
+
+    loss: Teaching = Teaching.hard
+    """hard (cross-entropy with the teacher's class) or soft (divergence from its probabilities)."""
+    weight: float = 0.5
+    """Share of the teacher in the loss, 0 to 1; the rest is that of the labels."""
+    temperature: float = 1.0
+    """soft: logits are divided by it, and the loss multiplied by its square."""
+    divided_by: Divided = Divided.batch
+    """soft: batch (pictures) or numel (pictures times classes: DeiT's code)."""
+
+
+@dataclass(kw_only=True)
+class DistillConfig(TrainConfig):
+    """`vitx distill`: train a student on the labels and on what a teacher says of each picture."""
+
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
