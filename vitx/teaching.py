@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from vitx.checkpoint.store import weights_file
-from vitx.config.resolve import load_run_config, to_plain
-from vitx.config.schema import DistillConfig, EmaConfig, ModelConfig, TrainConfig
+from vitx.config.resolve import load_run_config, resolve, to_plain
+from vitx.config.schema import DistillConfig, ModelConfig, TrainConfig
+from vitx.config.store import compose
 from vitx.data.sources import Splits
 from vitx.errors import StorageError, UsageError, VitxError
 from vitx.models.build import tag_classes
@@ -142,22 +143,11 @@ def _plan_training(
     config: DistillConfig, splits: Splits, *, why: str, start: str | None = None
 ) -> TeacherPlan:
     """Plan a run of its own on this dataset, or find the one that there is."""
-    teacher = config.teacher
-    plain = _as_run(config)
-    training = replace(
-        plain,
-        model=replace(plain.model, weights=start),
-        epochs=teacher.epochs,
-        ema=EmaConfig(),
-        seed=0,  # the same for every seed of the student
-        name=None,
-        resume="auto",
-        stop_at=None,
-    )
+    training = _recipe(config, samples=len(splits.train))
     named = to_plain(replace(training, dataset=replace(training.dataset, path=None)))
-    for setting in ("run_dir", "runtime", "logger", "checkpoint", "evaluation"):
+    for setting in ("run_dir", "runtime", "logger"):
         named.pop(setting)
-    named["model"].pop("weights")
+    named["dataset"].pop("workers")
     digest = hashlib.sha256(json.dumps([named, splits.fingerprint()]).encode()).hexdigest()
     run = RunDir(runs_dir() / "teachers" / f"{training.model.name}-{digest[:12]}")
     training = replace(training, run_dir=str(run.path))
@@ -166,18 +156,35 @@ def _plan_training(
     if run.result.is_file():
         file = weights_file(str(run.path))
         return TeacherPlan(config=training, file=file, origin=str(run.path), run=run)
-    if start is not None and not run.exists():
-        training = _started(training, start)
+    if start is not None and not run.exists() and _can_be_had(start, training.model.name):
+        training = replace(training, model=replace(training.model, weights=start))
     return TeacherPlan(config=training, file=None, origin=str(run.path), run=run, why=why)
 
 
-def _started(training: TrainConfig, start: str) -> TrainConfig:
-    """Return the training with its first weights left out where they can't be had."""
+def _can_be_had(weights: str, name: str) -> bool:
     try:
-        download(start, name=training.model.name)
+        download(weights, name=name)
     except VitxError:
-        return replace(training, model=replace(training.model, weights=None))
-    return training
+        return False
+    return True
+
+
+def _recipe(config: DistillConfig, *, samples: int) -> TrainConfig:
+    """Return how a teacher is trained: as `vitx train` does unless told otherwise.
+
+    Nothing of the student's training is in it, so that a sweep over that has one teacher.
+    """
+    default = resolve(compose("train"), TrainConfig)
+    plain = _as_run(config)
+    return replace(
+        default,
+        model=replace(plain.model, weights=None),
+        dataset=plain.dataset,
+        runtime=replace(config.runtime, micro_batch=None),
+        logger=config.logger,
+        batch_size=min(default.batch_size, samples),
+        epochs=config.teacher.epochs,
+    )
 
 
 def _as_run(config: DistillConfig) -> TrainConfig:

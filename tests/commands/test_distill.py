@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.train.programs import Programs
 from tests.train.tiny import (
     EVERYTHING,
     LOADERS_FORK,
@@ -130,7 +131,8 @@ def test_a_teacher_without_weights_is_trained_once(
     (own,) = (tmp_path / "runs/teachers").iterdir()
     before = (own / "result.json").stat().st_mtime_ns
 
-    distil(*words, "seed=7", "optimizer.weight_decay=0.05", f"run_dir={tmp_path / 'second'}")
+    others = ("seed=7", "optimizer.lr=1e-4", "augmentation=deit", "batch_size=4")
+    distil(*words, *others, f"run_dir={tmp_path / 'second'}")
     assert "trained first" not in capsys.readouterr().out
     distil(*words, "teacher.epochs=2ep", f"run_dir={tmp_path / 'third'}")
     assert "trained first" in capsys.readouterr().out
@@ -149,6 +151,7 @@ def test_a_stopped_teacher_goes_on_and_then_the_student_begins(
     words = (
         *TINY,
         *RESNET,
+        "teacher.epochs=3ep",
         f"dataset.path={pictures}",
         "epochs=1st",
         f"run_dir={tmp_path / 'run'}",
@@ -162,13 +165,21 @@ def test_a_stopped_teacher_goes_on_and_then_the_student_begins(
 
     plan = plan_teacher(config, load_splits(config.dataset))
     assert plan.file is None
-    plan.config.stop_at = "2st"
+    plan.config.stop_at = "2st"  # of the three that it takes
     with pytest.raises(Preempted):
         training.run(plan.config, Job())
     distil(*words)
 
     assert read(Path(plan.origin) / "run.json")["sessions"] == 2
     assert read(tmp_path / "run/run.json")["teacher"]["origin"] == plan.origin
+
+
+def test_as_typed_it_trains_teacher_and_student(vitx: Programs, pictures: Path) -> None:
+    words = (*TINY, *RESNET, f"dataset.path={pictures}", "epochs=1st", "run_dir=student")
+    said = vitx.done("distill", *words)
+    assert said.index("The teacher is trained first") < said.index("Now the student.")
+    assert "teacher    resnet10t of" in said
+    assert said.count("next:") == 1
 
 
 def test_a_tag_of_other_classes_is_not_asked(pictures: Path, tmp_path: Path) -> None:

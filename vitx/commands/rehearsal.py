@@ -162,10 +162,12 @@ def _memory(trial: Trial, cost: Cost, parts: Parts) -> str:
 
 def _time(cost: Cost, parts: Parts, *, done: int) -> str:
     epochs = (parts.plan.total_steps - done) / parts.plan.steps_per_epoch
+    untrained = parts.teacher is not None and parts.teacher[1].file is None
+    teacher = "; training the teacher comes to it" if untrained else ""
     return (
         f"about {_duration(cost.total_s)} at the speed of now: {epochs:.4g} epochs of "
         f"{_duration(cost.epoch_s)}, {cost.evaluations} evaluations of "
-        f"{_duration(cost.evaluation_s)}"
+        f"{_duration(cost.evaluation_s)}{teacher}"
     )
 
 

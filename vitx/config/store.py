@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from vitx.config.schema import DistillConfig, EvalConfig, TrainConfig
@@ -41,8 +42,13 @@ def compose(
     """
     register()
     folder = str((config_dir or conf_dir()).resolve())
-    with initialize_config_dir(config_dir=folder, version_base=HYDRA_VERSION_BASE):
-        return hydra_compose(verb, overrides=list(overrides), return_hydra_config=True)
+    around = GlobalHydra.instance().hydra  # that of a job which composes something else
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=folder, version_base=HYDRA_VERSION_BASE):
+            return hydra_compose(verb, overrides=list(overrides), return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().hydra = around
 
 
 def _sweep_dir() -> str:
