@@ -271,7 +271,7 @@ def test_the_stages_of_a_recipe_are_checked(
     ("typed", "line"),
     [
         ("tarin", "tarin: nothing to check; did you mean 'train'?"),
-        ("models", "models: nothing to check; train, eval, recipe, import can be checked"),
+        ("models", "models: nothing to check; train, distill, eval, recipe, import can be checked"),
         ("recipe list", "only vitx check recipe run NAME checks something"),
         ("recipe run deit_ss", "no recipe 'deit_ss'"),
         ("train --foo", "--foo: no such flag"),
