@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from tests.train.tiny import EVERYTHING, TINY, configure, newest, total, train, write_pictures
-from vitx.config.schema import Precision
+from vitx.assemble import make_trainer
+from vitx.config.schema import Precision, TrainConfig
 from vitx.objectives.classification import build_objective
 from vitx.parts import Machine, gather
 from vitx.records import Batch, Plan
+from vitx.runtime.signals import StopRequest
 from vitx.trial import Pace, Trial, _Weighed, estimate, try_out
 
 
@@ -49,6 +51,11 @@ def test_slow_loading_decides() -> None:
     assert pace.picture_s(machine("cuda", workers=3), cores=8) == pytest.approx(0.010)
     assert pace.picture_s(machine("cuda", workers=8), cores=2) == pytest.approx(0.015)
     assert pace.picture_s(machine("cpu", workers=1), cores=2) == pytest.approx(0.030)
+
+
+def tried(config: TrainConfig) -> Trial:
+    parts = gather(config, start_step=0)
+    return try_out(config, parts, make_trainer(config, parts, stop=StopRequest()))
 
 
 def trial(**changes: object) -> Trial:
@@ -116,7 +123,7 @@ def test_what_is_kept_for_the_backward_pass_is_counted_once() -> None:
 
 def test_sizes_are_those_of_the_files_a_run_writes(words: tuple[str, ...], tmp_path: Path) -> None:
     config = configure(*words)
-    measured = try_out(config, gather(config, start_step=0))
+    measured = tried(config)
     train(*words, "epochs=1st", f"run_dir={tmp_path / 'run'}")
 
     assert measured.pictures == config.micro_batch
@@ -135,7 +142,7 @@ def test_a_trial_changes_nothing_that_a_run_draws_from(
 ) -> None:
     train(*words, f"run_dir={tmp_path / 'before'}")
     config = configure(*words)
-    try_out(config, gather(config, start_step=0))
+    tried(config)
     train(*words, f"run_dir={tmp_path / 'after'}")
 
     assert total(tmp_path / "before") == total(tmp_path / "after")

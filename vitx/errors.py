@@ -98,13 +98,16 @@ class Problems:
         Raises:
             VitxError: there are some.
         """
-        lines = list(dict.fromkeys(str(error) for error in self.found))
-        if not lines:
+        if not (lines := self.lines()):
             return
         text = lines[0]
         if len(lines) > 1:
             text = "\n".join([f"{len(lines)} problems", *(f"  {line}" for line in lines)])
         raise type(self.found[0])(text)
+
+    def lines(self) -> list[str]:
+        """Return what is wrong, each once."""
+        return list(dict.fromkeys(str(error) for error in self.found))
 
 
 _STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}

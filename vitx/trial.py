@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from vitx.assemble import make_trainer, open_stream
+from vitx.assemble import open_stream
 from vitx.callbacks.guard import Guard
 from vitx.config.schema import TrainConfig
 from vitx.data.sources import LabelledImages
@@ -98,14 +98,13 @@ class Trial:
         return max(passing, saving)
 
 
-def try_out(config: TrainConfig, parts: Parts) -> Trial:
+def try_out(config: TrainConfig, parts: Parts, trainer: Trainer) -> Trial:
     """Train and evaluate for some seconds, with as many pictures at a time as that allows.
-
-    The model does not stay as it is.
 
     Args:
         config: the whole configuration.
         parts: as gathered for it.
+        trainer: of these parts; does not stay as it is.
 
     Returns:
         What was measured.
@@ -114,10 +113,7 @@ def try_out(config: TrainConfig, parts: Parts) -> Trial:
         UsageError: a step can't be done, or does not fit into memory.
         VitxError: whatever else would end training.
     """
-    # Not compiled: that would take minutes, and what fails uncompiled fails compiled.
-    config = replace(config, runtime=replace(config.runtime, compile=False))
     parts = replace(parts, machine=replace(parts.machine, workers=0))
-    trainer = make_trainer(config, parts, stop=StopRequest())
     try:
         kept = _kept_bytes(config, parts, trainer)
         pictures, grown = _most_pictures(config, parts, trainer)

@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from tests.data.hub_stub import serving
+
 
 def run_script(script, *arguments, **environment):
     inherited = {
@@ -97,3 +99,52 @@ def test_refusals_of_the_hub(tmp_path, status, code, message):
     first, *_ = done.stdout.splitlines()
     assert message in first
     assert first.endswith("log in where it is private, or set dataset.path=<local copy>")
+
+
+CARD = """---
+dataset_info:
+  features:
+  - name: image
+    dtype: image
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': cat
+          '1': dog
+  splits:
+  - name: train
+    num_bytes: 100
+    num_examples: 10
+  - name: val
+    num_bytes: 100
+    num_examples: 2
+  download_size: 5368709120
+  dataset_size: 200
+---
+"""
+ASK = """
+    from vitx.config.schema import DatasetConfig, DatasetKind
+    from vitx.data.hub import to_download
+    from vitx.data.sources import load_splits
+    config = DatasetConfig(kind=DatasetKind.hub, path="org/name")
+    print(to_download(config))
+    {load}
+    print(to_download(config) or "here")
+"""
+LOAD_IT = """splits = load_splits(config)
+    print(len(splits.train), len(splits.val), *splits.classes)"""
+
+
+def test_a_repository_is_downloaded_and_before_that_only_looked_up(tmp_path, table, hub):
+    hub(tmp_path / "x", train=table([0, 1] * 5, names=["cat", "dog"]), val=table([0, 1]))
+    files = {f"data/{file.name}": file.read_bytes() for file in (tmp_path / "x/data").iterdir()}
+    card = {"README.md": CARD.encode()}
+    with serving(card | files) as (address, asked):
+        home = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": address}
+        looked = run_script(ASK.format(load=""), **home)
+        assert looked.stderr == ""
+        assert looked.stdout == "org/name, 5 GiB\norg/name, 5 GiB\n"
+        assert not [line for line in asked if ".parquet" in line]
+        loaded = run_script(ASK.format(load=LOAD_IT), **home)
+    assert (loaded.stderr, loaded.stdout) == ("", "org/name, 5 GiB\n10 2 cat dog\nhere\n")

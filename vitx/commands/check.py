@@ -55,8 +55,8 @@ def _check_command(verb: str, args: Sequence[str], problems: Problems) -> None:
             print(f"\njob {number}  {job.label}")
         _check_job(verb, composed, job, own, incomplete=line.incomplete)
         if line.multirun:
-            for error in own.found:
-                print(f"problem    {error}")
+            for problem in own.lines():
+                print(f"problem    {problem}")
         problems.found += own.found
 
 

@@ -20,6 +20,7 @@ from vitx.commands.train import finished_line
 from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.data.found import listed
+from vitx.data.hub import to_download
 from vitx.data.inspection import inspect
 from vitx.data.sources import LabelledImages
 from vitx.errors import Problems, StorageError, UsageError, VitxError
@@ -55,6 +56,9 @@ def rehearse_training(
     place = problems.tried(opened.run.try_make) if opened is not None else None
     if opened is not None and place is not None:
         problems.tried(opened.run.refuse_in_use)
+    if waiting := problems.tried(lambda: to_download(config.dataset)):
+        print(line("data", f"{waiting}, is downloaded first; what depends on it was not tried"))
+        incomplete |= {"dataset"}
     if opened is None or place is None or problems.found or problems.lenient or incomplete:
         find_problems(config, problems, without=incomplete)
         return
@@ -94,9 +98,12 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
     snapshot = load_newest(run.checkpoints, say=print, set_aside=False)
     done = None if snapshot is None else snapshot.step
     parts = gather(config, start_step=done or 0, rehearsal=True)
-    trainer = make_trainer(config, parts, stop=StopRequest())
+    # Compiling takes minutes, and what fails uncompiled fails compiled.
+    eager = replace(config, runtime=replace(config.runtime, compile=False))
+    trainer = make_trainer(eager, parts, stop=StopRequest())
     if snapshot is not None:
         trainer.restore(snapshot)
+        del snapshot  # as much memory as the model
         refuse_other_data(run.read_record(), parts.splits.fingerprint())
     for each in opening_lines(opened, trainer, parts, step=done):
         print(each)
@@ -106,7 +113,7 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
         problems.tried(lambda images=images: _look_at(config, images))  # type: ignore[misc]
     if problems.found:
         return  # a step would meet the same pictures
-    trial = try_out(config, parts)
+    trial = try_out(config, parts, trainer)
     cost = estimate(config, parts, trial, done=done or 0)
     print(line("tried", _tried(trial, parts)))
     print(line("memory", _memory(trial, cost, parts)))

@@ -56,6 +56,30 @@ def read_hub(config: DatasetConfig, *, val_only: bool) -> Found:
     return Found(train=train, val=val, notes=notes)
 
 
+def to_download(config: DatasetConfig) -> str:
+    """Return what of a repository would be downloaded first; empty where it is here.
+
+    Only its list of files is asked for.
+
+    Raises:
+        DataError: it can't be had.
+    """
+    if config.path is None or _local(config.path).is_dir() or not _is_repository(config.path):
+        return ""
+    with _silent():
+        try:
+            builder, _ = _builder(config.path, config)
+        except DataError:
+            raise
+        except Exception as error:
+            reason = _explain(error, remote=True)
+            raise DataError(f"dataset.path={config.path}: {reason}") from error
+    if Path(builder.cache_dir).is_dir():
+        return ""
+    size = builder.info.download_size
+    return config.path + (f", {size / 2**30:.3g} GiB" if size else ", of a size it does not tell")
+
+
 def _load(config: DatasetConfig, where: str) -> dict[str, datasets.Dataset]:
     if config.path is None:
         raise DataError("dataset=hub: expected dataset.path=org/name or a local directory")
@@ -87,7 +111,8 @@ def _is_repository(path: str) -> bool:
     return len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
 
 
-def _build(path: str, config: DatasetConfig) -> dict[str, datasets.Dataset]:
+def _builder(path: str, config: DatasetConfig) -> tuple[datasets.DatasetBuilder, str]:
+    """Return what would read a dataset, and its name; nothing is read yet."""
     from datasets import load_dataset_builder
 
     # These arguments and no others: nothing out of a configuration reaches `datasets` unnamed.
@@ -97,6 +122,11 @@ def _build(path: str, config: DatasetConfig) -> dict[str, datasets.Dataset]:
         raise DataError(
             f"dataset.path={config.path}: expected files of {listed(READERS)}, found {reader}"
         )
+    return builder, reader
+
+
+def _build(path: str, config: DatasetConfig) -> dict[str, datasets.Dataset]:
+    builder, reader = _builder(path, config)
     builder.download_and_prepare()
     splits = dict(builder.as_dataset())
     if reader == "parquet":
