@@ -51,6 +51,13 @@ MSA: dict[str, dict[str, tuple[int, ...]]] = {
 """Attention blocks per stage by name and model: of the released code, and those that the paper's
 build-up on CIFAR-100 ends with."""
 
+BUILD_UP: dict[str, tuple[int, ...]] = {"alternet_50": (3, 3, 2, 1, 0)}
+"""The stage, from 0, that each further attention block of the paper's build-up goes to: the most
+accurate place for it on CIFAR-100. Four of them are the optimum.
+
+Source: ICLR 2022 poster, figure 8b (xxxnell/how-do-vits-work-storage a1faef0).
+"""
+
 
 class AlterNet(nn.Module):
     """Four stages of convolution blocks, some of them replaced by window attention.
@@ -177,6 +184,14 @@ def _stages(blocks: Sequence[int], msa: Sequence[int], placement: str) -> Iterat
         }[placement]
 
 
+def _built_up(name: str, steps: int) -> tuple[int, ...]:
+    """Return the attention blocks per stage after so many steps of the paper's build-up."""
+    most = len(BUILD_UP.get(name, ()))
+    expected = f"0 to {most} steps of the build-up" if most else "four counts or a name"
+    _refuse(not 0 <= steps <= most or not most, f"msa={steps}: for {name} expected {expected}")
+    return tuple(BUILD_UP[name][:steps].count(stage) for stage in range(len(STAGE_WIDTHS)))
+
+
 def _refuse(wrong: bool, reason: str) -> None:
     if wrong:
         raise ValueError(reason)
@@ -190,7 +205,10 @@ def _register(name: str) -> None:
 
     def create(pretrained: bool = False, **kwargs: Any) -> AlterNet:
         arguments = own | kwargs
-        if isinstance(counts := arguments.get("msa"), str):
+        counts = arguments.get("msa")
+        if isinstance(counts, int):
+            arguments["msa"] = _built_up(name, counts)
+        elif isinstance(counts, str):
             known = " or ".join(["four counts", *named])
             _refuse(counts not in named, f"msa={counts}: for {name} expected {known}")
             arguments["msa"] = named[counts]
