@@ -193,7 +193,7 @@ def _most_pictures(config: TrainConfig, parts: Parts, trainer: Trainer) -> tuple
         found = _some_steps(config, parts, trainer, pictures=pictures, most=_LEAST_STEPS)
         if before:
             grown = (peak_memory_bytes(trainer.device) - peak) / (pictures - before)
-        step_s = found.pace.compute_s * pictures
+        step_s = (found.pace.compute_s + found.pace.loading_s) * pictures
         if pictures == whole or 2 * step_s * _LEAST_STEPS > _PATIENCE_S:
             return pictures, grown
         before, pictures = pictures, min(2 * pictures, whole)

@@ -163,7 +163,7 @@ def _memory(trial: Trial, cost: Cost, parts: Parts) -> str:
     names = {"model": "weights", "optimizer": "optimizer", "ema": "average"}
     sizes: dict[str, float] = {names[name]: size for name, size in trial.file_bytes.items()}
     sizes["backward pass"] = trial.picture_bytes * parts.plan.micro_batch
-    shares = ", ".join(f"{name} {size / _GIB:.2g}" for name, size in sizes.items())
+    shares = ", ".join(f"{name} {size / _GIB:.3g}" for name, size in sizes.items())
     return f"about {_gib(cost.memory_bytes)}{limit}: {shares}, the rest libraries and data"
 
 
