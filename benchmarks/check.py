@@ -52,9 +52,10 @@ from vitx.config.jobs import read_command_line
 from vitx.config.resolve import resolve
 from vitx.config.schema import TrainConfig
 from vitx.assemble import make_trainer
+from vitx.estimate import estimate
 from vitx.parts import gather
 from vitx.runtime.signals import StopRequest
-from vitx.trial import estimate, try_out
+from vitx.trial import try_out
 config = resolve(read_command_line("train", sys.argv[1:]).jobs[0].config, TrainConfig)
 parts = gather(config, start_step=0)
 trial = try_out(config, parts, make_trainer(config, parts, stop=StopRequest()))

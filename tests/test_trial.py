@@ -1,8 +1,7 @@
-"""What a few steps tell of a run: the arithmetic by hand, the sizes beside the files of a run."""
+"""A few steps that are measured: sizes beside the files of a run, and nothing left behind."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,13 @@ from torch import nn
 
 from tests.train.tiny import EVERYTHING, TINY, configure, newest, total, train, write_pictures
 from vitx.assemble import make_trainer
-from vitx.config.schema import Precision, TrainConfig
+from vitx.config.schema import TrainConfig
+from vitx.estimate import Trial
 from vitx.objectives.classification import build_objective
-from vitx.parts import Machine, gather
-from vitx.records import Batch, Plan
+from vitx.parts import gather
+from vitx.records import Batch
 from vitx.runtime.signals import StopRequest
-from vitx.trial import Pace, Trial, _Weighed, estimate, try_out
+from vitx.trial import _Weighed, try_out
 
 
 @pytest.fixture(scope="module")
@@ -25,81 +25,9 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return (*TINY, *EVERYTHING, f"dataset.path={root}")
 
 
-def machine(kind: str = "cpu", *, workers: int, threads: int = 2) -> Machine:
-    return Machine(
-        device=torch.device(kind), precision=Precision.fp32, workers=workers, threads=threads
-    )
-
-
-@pytest.mark.parametrize(
-    ("kind", "workers", "cores", "seconds"),
-    [
-        ("cpu", 0, 2, 0.010 + 0.004),  # one after the other
-        ("cpu", 1, 2, (2 * 0.010 + 0.004) / 2),  # three processes' work on two cores
-        ("cpu", 1, 8, 0.010),  # cores enough: loading hides behind the model
-        ("cuda", 1, 2, 0.010),
-        ("cuda", 4, 2, 0.010),
-    ],
-)
-def test_loading_beside_the_model(kind: str, workers: int, cores: int, seconds: float) -> None:
-    pace = Pace(compute_s=0.010, loading_s=0.004)
-    assert pace.picture_s(machine(kind, workers=workers), cores=cores) == pytest.approx(seconds)
-
-
-def test_slow_loading_decides() -> None:
-    pace = Pace(compute_s=0.001, loading_s=0.030)
-    assert pace.picture_s(machine("cuda", workers=3), cores=8) == pytest.approx(0.010)
-    assert pace.picture_s(machine("cuda", workers=8), cores=2) == pytest.approx(0.015)
-    assert pace.picture_s(machine("cpu", workers=1), cores=2) == pytest.approx(0.030)
-
-
 def tried(config: TrainConfig) -> Trial:
     parts = gather(config, start_step=0)
     return try_out(config, parts, make_trainer(config, parts, stop=StopRequest()))
-
-
-def trial(**changes: object) -> Trial:
-    measured = Trial(
-        pictures=8,
-        loss=1.0,
-        training=Pace(compute_s=0.010, loading_s=0.0, update_s=0.5),
-        evaluation=Pace(compute_s=0.002, loading_s=0.0),
-        peak_bytes=1000,
-        picture_bytes=50,
-        file_bytes={"model": 100, "optimizer": 200},
-    )
-    return replace(measured, **changes)  # type: ignore[arg-type]
-
-
-def plan(*, batch: int, micro: int) -> Plan:
-    return Plan(steps_per_epoch=5, total_steps=10, batch_size=batch, micro_batch=micro)
-
-
-def test_memory_grows_with_the_pictures_of_a_pass() -> None:
-    cpu = machine(workers=0)
-    assert trial().memory_bytes(plan(batch=8, micro=8), cpu) == 1000
-    assert trial().memory_bytes(plan(batch=32, micro=32), cpu) == 1000 + 24 * 50
-    # Accumulating keeps the gradients of the passes before.
-    assert trial().memory_bytes(plan(batch=64, micro=32), cpu) == 1000 + 24 * 50 + 100
-    # A checkpoint's largest file is copied where a GPU copies nothing.
-    large = trial(file_bytes={"model": 100, "optimizer": 900})
-    assert large.memory_bytes(plan(batch=8, micro=8), cpu) == 1000 - 8 * 50 + 900
-    assert large.memory_bytes(plan(batch=8, micro=8), machine("cuda", workers=0)) == 1000
-
-
-def test_time_is_that_of_steps_and_evaluations(words: tuple[str, ...]) -> None:
-    config = configure(*words, "evaluation.every=5st")
-    parts = gather(config, start_step=0)  # 12 steps of 8 on 48 pictures, 21 to measure
-    cost = estimate(config, parts, trial())
-
-    step_s = 8 * 0.010 + 0.5
-    assert cost.epoch_s == pytest.approx(6 * step_s)
-    assert cost.evaluation_s == pytest.approx(21 * 2 * 0.002)  # model and average
-    assert cost.evaluations == 3  # after 5, 10 and 12
-    assert cost.total_s == pytest.approx(12 * step_s + 3 * cost.evaluation_s)
-    later = estimate(config, parts, trial(), done=7)
-    assert later.evaluations == 2
-    assert later.total_s == pytest.approx(5 * step_s + 2 * cost.evaluation_s)
 
 
 def test_what_is_kept_for_the_backward_pass_is_counted_once() -> None:

@@ -1,4 +1,4 @@
-"""A few real steps of a run that leave nothing behind, and what the whole of it will take."""
+"""A few real steps of a run that leave nothing behind, measured."""
 
 from __future__ import annotations
 
@@ -18,84 +18,19 @@ from vitx.callbacks.guard import Guard
 from vitx.config.schema import TrainConfig
 from vitx.data.sources import LabelledImages
 from vitx.errors import Paused, UsageError, as_storage_error
+from vitx.estimate import Pace, Trial
 from vitx.evaluate.loop import EvaluationStopped
 from vitx.objectives.classification import Objective, Terms
 from vitx.parts import Machine, Parts, make_evaluator
 from vitx.records import Batch, Plan
-from vitx.runtime.device import peak_memory_bytes, usable_cores
+from vitx.runtime.device import peak_memory_bytes
 from vitx.runtime.signals import StopRequest
-from vitx.train.events import Callback, Every
+from vitx.train.events import Callback
 from vitx.train.trainer import Trainer
 
 # Most seconds of steps with one number of pictures, and how many of them.
 _PATIENCE_S = 4.0
 _LEAST_STEPS, _MOST_STEPS = 3, 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Seconds that go by for one picture, or for one update of the weights.
-
-    Attributes:
-        compute_s: forward and backward pass of a picture.
-        loading_s: reading and augmenting a picture in one process.
-        update_s: clipping, optimizer and average.
-    """
-
-    compute_s: float
-    loading_s: float
-    update_s: float = 0.0
-
-    def picture_s(self, machine: Machine, *, cores: int) -> float:
-        """Return the seconds for a picture where loader processes work beside the model.
-
-        On a CPU both want the same cores.
-        """
-        if machine.workers == 0:
-            return self.compute_s + self.loading_s
-        alone = max(self.compute_s, self.loading_s / min(machine.workers, cores))
-        if machine.device.type != "cpu":
-            return alone
-        return max(alone, (machine.threads * self.compute_s + self.loading_s) / cores)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What a few steps showed.
-
-    Attributes:
-        pictures: most that went through in one pass.
-        loss: of the last step.
-        training: the pace of training with so many.
-        evaluation: the pace of evaluating one set of weights.
-        peak_bytes: most memory used until then, as in result.json.
-        picture_bytes: what a further picture in a pass takes: all that is kept of it for the
-            backward pass, or as much as memory grew by.
-        file_bytes: size of each file of a checkpoint, such as `model` and `optimizer`.
-    """
-
-    pictures: int
-    loss: float
-    training: Pace
-    evaluation: Pace
-    peak_bytes: int
-    picture_bytes: float
-    file_bytes: Mapping[str, int]
-
-    @property
-    def checkpoint_bytes(self) -> int:
-        """Size of a checkpoint."""
-        return sum(self.file_bytes.values())
-
-    def memory_bytes(self, plan: Plan, machine: Machine) -> float:
-        """Return the most memory that training uses."""
-        resting = self.peak_bytes - self.picture_bytes * self.pictures
-        passing = resting + self.picture_bytes * plan.micro_batch
-        if plan.accumulation > 1:
-            passing += self.file_bytes["model"]  # the gradients so far, about as large
-        # On a CPU a checkpoint's file is a copy of what rests there.
-        saving = resting + max(self.file_bytes.values()) if machine.device.type == "cpu" else 0.0
-        return max(passing, saving)
 
 
 def try_out(config: TrainConfig, parts: Parts, trainer: Trainer) -> Trial:
@@ -318,52 +253,3 @@ def evaluation_pace(
     batches = [after - before for before, after in pairwise(moments)]
     batch_s = statistics.median(batches[1:-1] or batches[:1])
     return Pace(compute_s=max(0.0, batch_s / size - loading_s), loading_s=loading_s)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What is still ahead of a run, estimated.
-
-    Attributes:
-        memory_bytes: most memory used, as in result.json.
-        epoch_s: seconds of training for an epoch.
-        evaluation_s: seconds of an evaluation, of all weights that are evaluated.
-        evaluations: how many there are.
-        total_s: seconds of training and evaluation; writing checkpoints and starting come to it.
-    """
-
-    memory_bytes: float
-    epoch_s: float
-    evaluation_s: float
-    evaluations: int
-    total_s: float
-
-
-def estimate(config: TrainConfig, parts: Parts, trial: Trial, *, done: int = 0) -> Cost:
-    """Estimate a run from a trial of it.
-
-    Args:
-        config: the whole configuration.
-        parts: as gathered for it.
-        trial: what was measured.
-        done: steps that are trained already.
-
-    Returns:
-        What is ahead, checkpoints and start-up left out of its time.
-    """
-    plan, machine, cores = parts.plan, parts.machine, usable_cores()
-    picture_s = trial.training.picture_s(machine, cores=cores)
-    step_s = plan.batch_size * picture_s + trial.training.update_s
-    weights = 1 if config.ema.decay is None else 2
-    evaluation_s = (
-        len(parts.splits.val) * weights * trial.evaluation.picture_s(machine, cores=cores)
-    )
-    every = Every(config.evaluation.every, plan, setting="evaluation.every")
-    evaluations = sum(every.due(step) for step in range(done + 1, plan.total_steps + 1))
-    return Cost(
-        memory_bytes=trial.memory_bytes(plan, machine),
-        epoch_s=plan.steps_per_epoch * step_s,
-        evaluation_s=evaluation_s,
-        evaluations=evaluations,
-        total_s=(plan.total_steps - done) * step_s + evaluations * evaluation_s,
-    )

@@ -24,13 +24,14 @@ from vitx.data.hub import to_download
 from vitx.data.inspection import inspect
 from vitx.data.sources import LabelledImages
 from vitx.errors import Problems, StorageError, UsageError, VitxError
+from vitx.estimate import Cost, Trial, estimate
 from vitx.models.build import Fit
 from vitx.models.size import COUNTER, measure_size
 from vitx.parts import Parts, bad_image_policy, find_problems, gather, make_decoder
 from vitx.runs import find_run
 from vitx.runtime.device import usable_cores, usable_memory_bytes
 from vitx.runtime.signals import StopRequest
-from vitx.trial import Cost, Trial, estimate, evaluation_pace, try_out
+from vitx.trial import evaluation_pace, try_out
 
 _GIB = 2**30
 _LOOKING_S = 2.0  # at the pictures of a split
