@@ -20,6 +20,7 @@ from vitx.data.loader import TrainStream
 from vitx.data.mixing import Mixing
 from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import TrainSamples
+from vitx.errors import UsageError
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console, ProgressLogger
 from vitx.models.of_run import picture_format
@@ -174,7 +175,23 @@ def _stop_at(config: TrainConfig, plan: Plan, stop: StopRequest) -> list[StopAt]
     return [StopAt(step, stop, reason=f"stop_at={config.stop_at}")]
 
 
+def refuse_broken_compiler() -> None:
+    """Try `torch.compile` on a trifle.
+
+    Raises:
+        UsageError: it does not work here.
+    """
+    try:
+        torch.compile(lambda number: number + 1)(torch.ones(2))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(
+            f"runtime.compile=true: torch.compile does not work here: {reason}"
+        ) from error
+
+
 def _compiled(model: nn.Module) -> nn.Module:
+    refuse_broken_compiler()
     compiled = torch.compile(model)
     assert isinstance(compiled, nn.Module)  # noqa: S101 (torch.compile of a module is one)
     return compiled

@@ -110,7 +110,7 @@ class Problems:
         return list(dict.fromkeys(str(error) for error in self.found))
 
 
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG}
 
 
 def as_storage_error(error: BaseException) -> StorageError | None:

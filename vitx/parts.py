@@ -114,8 +114,11 @@ def find_problems(
     if "dataset" not in without and (splits := tried(lambda: load_splits(dataset))) is not None:
         classes = splits.classes
         tried(lambda: make_plan(config, samples=len(splits.train)))
-        if isinstance(config, DistillConfig):
-            tried(lambda: plan_teacher(config, splits))
+        if isinstance(config, DistillConfig) and (
+            (found := tried(lambda: plan_teacher(config, splits))) is not None
+        ):
+            cpu, count = torch.device("cpu"), len(splits.classes)
+            tried(lambda: make_teacher(found, config, classes=count, device=cpu))
     fit = Fit(num_classes=len(classes), channels=dataset.channels, image_px=config.image_px)
     built = "model" not in without and tried(lambda: _model_to_look_at(config, fit)) is not None
     if built and "dataset" not in without:

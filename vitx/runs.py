@@ -82,13 +82,7 @@ class RunDir:
         Raises:
             StorageError: the directory could not be made or written, or holds no run but files.
         """
-        place = self.path.absolute()
-        while not place.exists():
-            place = place.parent
-        if not place.is_dir():
-            raise StorageError(f"{self.path} can't be written: {_FILE_THERE}")
-        with storage_errors(self.path), tempfile.TemporaryFile(dir=place) as probe:  # no name
-            probe.write(b"\0" * 4096)
+        place = writable_place(self.path)
         if place == self.path.absolute():
             self._refuse_strange()
         return place
@@ -154,16 +148,50 @@ class RunDir:
 
 
 def new_run_dir(name: str) -> RunDir:
-    """Return a directory of that name, or of that name and a number, that is not there yet."""
+    """Make a directory of that name, or of that name and a number, that is not there yet."""
+    while True:
+        run = free_run_dir(name)
+        with storage_errors(run.path):
+            try:
+                run.path.mkdir(parents=True)
+            except FileExistsError:
+                if run.path.is_dir():  # another one was faster
+                    continue
+                raise
+        return run
+
+
+def free_run_dir(name: str) -> RunDir:
+    """Return what `new_run_dir` would make.
+
+    Raises:
+        StorageError: there are thousands of that name, or it can't be one.
+    """
     for number in range(1, 10_000):
         path = runs_dir() / (name if number == 1 else f"{name}-{number}")
         with storage_errors(path):
-            try:
-                path.mkdir(parents=True)
-            except FileExistsError:
-                continue
-        return RunDir(path)
+            if not path.is_symlink() and not path.exists():
+                return RunDir(path)
     raise StorageError(f"{runs_dir()} holds 10,000 runs named {name}")
+
+
+def writable_place(path: Path) -> Path:
+    """Return the nearest directory that exists, if a directory could be made at a path.
+
+    Raises:
+        StorageError: it could not, or nothing could be written into it.
+    """
+    place = path.absolute()
+    with storage_errors(path):
+        while not place.exists():
+            if place.is_symlink():
+                raise StorageError(f"{place} is a file; a directory is needed")
+            place = place.parent
+        if not place.is_dir():
+            raise StorageError(f"{path} can't be written: {_FILE_THERE}")
+        with tempfile.TemporaryFile(dir=place) as probe:  # has no name
+            probe.write(b"\0" * 4096)
+    return place
 
 
 def check_name(name: str) -> str:
@@ -191,10 +219,16 @@ def find_run(path: str | None) -> RunDir:
     started = [
         (str(read_json(record).get("started", "")), record.parent)
         for record in runs_dir().glob("**/run.json")
+        if record.parent.parent != teachers_dir()  # they were made for others
     ]
     if not started:
         raise UsageError(f"no run in {runs_dir()}; train one, or give run=PATH")
     return RunDir(max(started)[1])
+
+
+def teachers_dir() -> Path:
+    """Return the folder of the teachers that were trained for a student."""
+    return runs_dir() / "teachers"
 
 
 def classes_of(weights: Path) -> list[str] | None:

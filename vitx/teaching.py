@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,8 +24,7 @@ from vitx.models.of_run import make_model, picture_format
 from vitx.models.origin import as_safetensors, download, is_remote
 from vitx.models.teacher import Teacher
 from vitx.models.transfer import transfer
-from vitx.paths import runs_dir
-from vitx.runs import RunDir, classes_of
+from vitx.runs import RunDir, classes_of, teachers_dir
 
 _IMAGENET_CLASSES = 1000
 
@@ -82,6 +83,33 @@ def plan_teacher(config: DistillConfig, splits: Splits) -> TeacherPlan:
     return TeacherPlan(config=replace(plain, dataset=dataset), file=file, origin=teacher.weights)
 
 
+def refuse_other_teacher(record: dict[str, Any], plan: TeacherPlan) -> str:
+    """Refuse to go on with another teacher than the one that a run began with.
+
+    Args:
+        record: run.json.
+        plan: where the teacher is now.
+
+    Returns:
+        The sha256 of its weights; empty where they are still to be trained.
+
+    Raises:
+        StorageError: it is another.
+    """
+    digest = ""
+    if plan.file is not None:
+        with plan.file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    before = record.get("teacher")
+    if before is not None and before["sha256"] != digest:
+        now = f"now {digest[:12]}" if digest else "now it would be trained anew"
+        raise StorageError(
+            f"the teacher is not the one this run learned from ({before['origin']}, sha256 "
+            f"{before['sha256'][:12]}, {now}); restore it, or begin a new run"
+        )
+    return digest
+
+
 def make_teacher(
     plan: TeacherPlan, config: TrainConfig, *, classes: int, device: torch.device
 ) -> Teacher:
@@ -99,7 +127,11 @@ def make_teacher(
     Raises:
         UsageError: its head is for other classes.
     """
-    model = make_model(plan.config, num_classes=classes, device=device)
+    try:
+        model = make_model(plan.config, num_classes=classes, device=device)
+    except UsageError as error:
+        line = re.sub(r"\b(model|dataset)\.(name|args|image_px)", r"teacher.\2", str(error))
+        raise UsageError(line) from error
     if plan.file is not None:
         told = transfer(
             model,
@@ -143,30 +175,61 @@ def _plan_training(
     config: DistillConfig, splits: Splits, *, why: str, start: str | None = None
 ) -> TeacherPlan:
     """Plan a run of its own on this dataset, or find the one that there is."""
-    training = _recipe(config, samples=len(splits.train))
+    training, data = _recipe(config, samples=len(splits.train)), splits.fingerprint()
+    # Finished with either start it is found again, whether the start can be had today or not.
+    known = {first: _run_for(training, data, first) for first in dict.fromkeys([start, None])}
+    for first, run in known.items():
+        if run.result.is_file():
+            settled = _settled(training, run, first)
+            return TeacherPlan(
+                config=settled, file=weights_file(str(run.path)), origin=str(run.path), run=run
+            )
+    begun = [first for first, run in known.items() if run.exists()]
+    lost = ""
+    if not begun and start is not None:
+        lost = _why_not_had(start, training.model.name)
+    first = begun[0] if begun else None if lost else start
+    run = known[first]
+    begins = f"from {first}" if first else "from random weights"
+    told = "; ".join(part for part in (why, lost, f"it begins {begins}") if part)
+    settled = _settled(training, run, first)
+    return TeacherPlan(config=settled, file=None, origin=str(run.path), run=run, why=told)
+
+
+def _run_for(training: TrainConfig, data: str, start: str | None) -> RunDir:
+    """Return the run of a teacher, named by all that decides its weights."""
     named = to_plain(replace(training, dataset=replace(training.dataset, path=None)))
     for setting in ("run_dir", "runtime", "logger"):
         named.pop(setting)
     named["dataset"].pop("workers")
-    digest = hashlib.sha256(json.dumps([named, splits.fingerprint()]).encode()).hexdigest()
-    run = RunDir(runs_dir() / "teachers" / f"{training.model.name}-{digest[:12]}")
-    training = replace(training, run_dir=str(run.path))
-    if run.exists():
-        training = replace(load_run_config(run.config), run_dir=str(run.path))
-    if run.result.is_file():
-        file = weights_file(str(run.path))
-        return TeacherPlan(config=training, file=file, origin=str(run.path), run=run)
-    if start is not None and not run.exists() and _can_be_had(start, training.model.name):
-        training = replace(training, model=replace(training.model, weights=start))
-    return TeacherPlan(config=training, file=None, origin=str(run.path), run=run, why=why)
+    digest = hashlib.sha256(json.dumps([named, data, start]).encode()).hexdigest()
+    return RunDir(teachers_dir() / f"{training.model.name}-{digest[:12]}")
 
 
-def _can_be_had(weights: str, name: str) -> bool:
+def _settled(training: TrainConfig, run: RunDir, start: str | None) -> TrainConfig:
+    """Return the configuration of a teacher's run.
+
+    One that was begun goes on as it began, but where its data, device and loggers are now.
+    """
+    if not run.exists():
+        model = replace(training.model, weights=start)
+        return replace(training, model=model, run_dir=str(run.path))
+    before = load_run_config(run.config)
+    return replace(
+        before,
+        dataset=replace(before.dataset, path=training.dataset.path),
+        runtime=replace(before.runtime, device=training.runtime.device),
+        logger=replace(before.logger, wandb=training.logger.wandb),
+        run_dir=str(run.path),
+    )
+
+
+def _why_not_had(weights: str, name: str) -> str:
     try:
         download(weights, name=name)
-    except VitxError:
-        return False
-    return True
+    except VitxError as error:
+        return str(error)
+    return ""
 
 
 def _recipe(config: DistillConfig, *, samples: int) -> TrainConfig:

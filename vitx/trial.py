@@ -252,4 +252,7 @@ def evaluation_pace(
     # The last batch may be a smaller one, the first finds nothing in place.
     batches = [after - before for before, after in pairwise(moments)]
     batch_s = statistics.median(batches[1:-1] or batches[:1])
+    if size < whole.batch_size and batch_s / size * whole.batch_size < 2 * _PATIENCE_S:
+        with suppress(EvaluationStopped):  # one whole batch, for the memory it takes
+            whole(model, stop=iter([False, True]).__next__)
     return Pace(compute_s=max(0.0, batch_s / size - loading_s), loading_s=loading_s)

@@ -289,3 +289,53 @@ def test_help_is_of_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage: vitx check" in capsys.readouterr().out
     assert main(["check", "eval", "--help"]) == 0
     assert "usage: vitx eval" in capsys.readouterr().out
+
+
+def test_a_name_that_is_taken_gets_a_number_as_in_training(
+    words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(*words, "name=one")
+    (folder / "runs/two").mkdir()
+    (folder / "runs/two/notes.txt").write_text("mine")
+
+    assert main(["check", *words, "name=one", "epochs=6st"]) == 0
+    assert "run        runs/one-2\n" in capsys.readouterr().out
+    assert main(["check", *words, "name=two"]) == 0
+    assert main(["check", *words, f"name={'a' * 300}"]) == main(
+        ["train", *words, f"name={'a' * 300}"]
+    )
+
+
+def test_what_stands_in_the_way_of_a_result_is_said(words: list[str], folder: Path) -> None:
+    (folder / "link").symlink_to(folder / "nowhere")
+    assert main(["check", *words, "run_dir=link"]) == 4
+    train(*words, f"run_dir={folder / 'run'}")
+    (folder / "run/eval").write_text("")
+    assert main(["check", "eval", "run=run"]) == main(["eval", "run=run"]) == 4
+    torch.save({"model": {"a": torch.ones(2)}}, folder / "good.pth")
+    assert main(["check", "import", "good.pth", "to=good.pth/x.safetensors"]) == 4
+
+
+def test_jobs_of_a_sweep_that_share_a_run_are_refused(
+    words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "-m", *words, "run_dir=a,b", "seed=0,1"]) == 2
+    assert "run_dir=a: jobs 0 and 1 of the sweep share it" in capsys.readouterr().err
+
+
+def test_a_large_evaluation_counts_for_memory(
+    words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = ["model=timm", "model.name=resnet18", "dataset=digits", "dataset.image_px=160"]
+    larger = [*(word for word in words if "model" not in word and "dataset" not in word), *larger]
+    asked = []
+    for size in (2, 256):
+        assert main(["check", *larger, "batch_size=2", f"evaluation.batch_size={size}"]) == 0
+        (line,) = (row for row in capsys.readouterr().out.splitlines() if row[:6] == "memory")
+        asked.append(float(line.split()[2]))
+    assert asked[1] > asked[0] + 0.2
+
+
+def test_a_configuration_is_asked_for_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--cfg", "job"]) == 2
+    assert "type vitx train --cfg job" in capsys.readouterr().err

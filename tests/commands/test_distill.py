@@ -22,6 +22,8 @@ from tests.train.tiny import (
     total,
     train,
 )
+from vitx.cli import main
+from vitx.commands import train as training
 from vitx.commands.distill import run
 from vitx.commands.hydra_app import Job
 from vitx.config.quoting import hydra_arguments
@@ -29,17 +31,29 @@ from vitx.config.resolve import resolve
 from vitx.config.schema import DistillConfig
 from vitx.config.store import compose
 from vitx.config.words import split
-from vitx.errors import Preempted, StorageError, UsageError
+from vitx.data.sources import load_splits
+from vitx.errors import Preempted, StorageError, UsageError, VitxError
+from vitx.runs import RunDir
+from vitx.teaching import TeacherPlan, plan_teacher
 
 pytestmark = LOADERS_FORK
 
 RESNET = ("teacher=timm", "teacher.name=resnet10t", "teacher.epochs=1ep")
 
 
+def configured(*words: str) -> DistillConfig:
+    arguments = hydra_arguments("distill", split("distill", list(words)))
+    return resolve(compose("distill", arguments), DistillConfig)
+
+
 def distil(*words: str) -> None:
     """Do what `vitx distill` does, in this process."""
-    arguments = hydra_arguments("distill", split("distill", list(words)))
-    run(resolve(compose("distill", arguments), DistillConfig), Job(overrides=words))
+    run(configured(*words), Job(overrides=words))
+
+
+def planned(*words: str) -> TeacherPlan:
+    config = configured(*words)
+    return plan_teacher(config, load_splits(config.dataset))
 
 
 @pytest.fixture(scope="module")
@@ -156,14 +170,7 @@ def test_a_stopped_teacher_goes_on_and_then_the_student_begins(
         "epochs=1st",
         f"run_dir={tmp_path / 'run'}",
     )
-    config = resolve(
-        compose("distill", hydra_arguments("distill", split("distill", list(words)))), DistillConfig
-    )
-    from vitx.commands import train as training
-    from vitx.data.sources import load_splits
-    from vitx.teaching import plan_teacher
-
-    plan = plan_teacher(config, load_splits(config.dataset))
+    plan = planned(*words)
     assert plan.file is None
     plan.config.stop_at = "2st"  # of the three that it takes
     with pytest.raises(Preempted):
@@ -184,14 +191,8 @@ def test_as_typed_it_trains_teacher_and_student(vitx: Programs, pictures: Path) 
 
 def test_a_tag_of_other_classes_is_not_asked(pictures: Path, tmp_path: Path) -> None:
     words = (*TINY, "teacher=regnet", f"dataset.path={pictures}")
-    from vitx.data.sources import load_splits
-    from vitx.teaching import plan_teacher
-
-    config = resolve(
-        compose("distill", hydra_arguments("distill", split("distill", list(words)))), DistillConfig
-    )
-    plan = plan_teacher(config, load_splits(config.dataset))
-    assert plan.why == "deit_in1k is for 1000 classes, the dataset has 3"
+    plan = planned(*words)
+    assert plan.why.startswith("deit_in1k is for 1000 classes, the dataset has 3; ")
     assert plan.config.model.name == "regnety_160"
 
 
@@ -263,3 +264,83 @@ def test_each_verb_goes_on_with_its_own_runs(words: tuple[str, ...], tmp_path: P
         distil(*words, f"run_dir={tmp_path / 'run'}", "stop_at=2st")
     with pytest.raises(StorageError, match="was begun by vitx distill; go on with that"):
         train(f"resume={tmp_path / 'run'}")
+
+
+def test_the_student_is_looked_at_before_its_teacher_is_trained(
+    pictures: Path, tmp_path: Path
+) -> None:
+    words = (*TINY, *RESNET, f"dataset.path={pictures}", f"run_dir={tmp_path / 'run'}")
+    for wrong in ("+model.args.foo=1", "batch_size=64", "optimizer.name=adamm"):
+        with pytest.raises(VitxError):
+            distil(*words, wrong)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_teacher_goes_on_where_its_data_are_now(pictures: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(pictures, first)
+    words = (*TINY, *RESNET, "teacher.epochs=3ep", "epochs=1st", f"run_dir={tmp_path / 'run'}")
+    plan = planned(*words, f"dataset.path={first}")
+    plan.config.stop_at = "2st"
+    with pytest.raises(Preempted):
+        training.run(plan.config, Job())
+    first.rename(tmp_path / "second")
+
+    distil(*words, f"dataset.path={tmp_path / 'second'}")
+    assert read(tmp_path / "run/run.json")["teacher"]["origin"] == plan.origin
+
+
+def test_a_teacher_that_is_gone_is_not_made_anew_for_a_run_that_goes_on(
+    pictures: Path, tmp_path: Path
+) -> None:
+    words = (*TINY, *RESNET, f"dataset.path={pictures}", f"run_dir={tmp_path / 'run'}")
+    with pytest.raises(Preempted):
+        distil(*words, "stop_at=2st")
+    shutil.rmtree(tmp_path / "runs/teachers")
+    with pytest.raises(StorageError, match="now it would be trained anew"):
+        distil(*words)
+
+
+def test_where_it_begins_is_part_of_a_teachers_name(pictures: Path) -> None:
+    words = (*TINY, "teacher=regnet", f"dataset.path={pictures}")
+    tagged, bare = planned(*words), planned(*words, "teacher.weights=null")
+    assert "deit_in1k is for 1000 classes, the dataset has 3" in tagged.why
+    assert "it begins from" in tagged.why
+    assert bare.why == "no weights are named; it begins from random weights"
+    if tagged.config.model.weights is not None:  # the Hub could be reached
+        assert tagged.origin != bare.origin
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "told"),
+    [
+        ((), 0, "its teacher, trained before it"),
+        (("teacher.name=bogusnet", "+model.args.foo=1"), 2, "teacher.name=bogusnet"),
+        (("teacher.epochs=0",), 2, "teacher.epochs=0: expected more than nothing"),
+    ],
+)
+def test_it_is_checked_with_its_teacher(
+    typed: tuple[str, ...],
+    code: int,
+    told: str,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = (*TINY, *RESNET, f"dataset.path={pictures}", f"run_dir={tmp_path / 'run'}")
+    assert main(["check", "distill", *words, *typed]) == code
+    said = capsys.readouterr()
+    assert told in said.out + said.err
+    assert ("model.args" in said.err) == ("+model.args.foo=1" in typed)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_teacher_and_one_in_use_are_seen_beforehand(
+    words: tuple[str, ...], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taught = (*TINY, *RESNET, f"dataset.path={pictures}", f"run_dir={tmp_path / 'run'}")
+    plan = planned(*taught)
+    RunDir(Path(plan.origin)).path.mkdir(parents=True)
+    with RunDir(Path(plan.origin)).locked():
+        assert main(["check", "distill", *taught]) == 8
+    assert "the teacher: " in capsys.readouterr().err

@@ -170,9 +170,8 @@ def load_newest(
             path.rename(aside)
         say(f"checkpoint {path.name} is damaged: {damage}; set aside as {aside.name}")
     if steps or any(folder.glob("step-*.corrupt")):
-        raise StorageError(
-            f"{folder} has no good checkpoint left; all were damaged and set aside as *.corrupt"
-        )
+        moved = " and set aside as *.corrupt" if set_aside else ""
+        raise StorageError(f"{folder} has no good checkpoint left; all were damaged{moved}")
     return None
 
 

@@ -14,8 +14,10 @@ from vitx.config.manual import page
 from vitx.config.resolve import to_config
 from vitx.config.schema import EvalConfig, RecipeAction, TrainConfig
 from vitx.config.settings import schema_of
-from vitx.config.words import CHECKED
+from vitx.config.store import SCHEMAS
+from vitx.config.words import CHECKED, split
 from vitx.errors import Problems, UsageError, near_matches
+from vitx.runs import writable_place
 from vitx.runtime.openmp import wait_politely
 
 
@@ -30,6 +32,8 @@ def main(args: list[str]) -> int:
     if {"--help", "-h"} & {*words}:
         sys.stdout.write(page("check" if words is args else verb))
         return 0
+    if verb in SCHEMAS and split(verb, words).shows_only:
+        raise UsageError(f"check shows no configuration; type vitx {verb} {' '.join(words)}")
     problems = Problems()
     if verb == "recipe":
         _check_recipe(words, problems)
@@ -48,6 +52,7 @@ def _check_command(verb: str, args: Sequence[str], problems: Problems) -> None:
     if line is None:
         return
     problems.found += [UsageError(problem) for problem in line.problems]
+    problems.tried(lambda: _refuse_shared_runs(line.jobs))
     for number, composed in enumerate(line.jobs):
         own = Problems(lenient=bool(line.problems))
         job = _as_job(composed, number=number, in_sweep=line.multirun)
@@ -58,6 +63,16 @@ def _check_command(verb: str, args: Sequence[str], problems: Problems) -> None:
             for problem in own.lines():
                 print(f"problem    {problem}")
         problems.found += own.found
+
+
+def _refuse_shared_runs(jobs: Sequence[ComposedJob]) -> None:
+    numbers: dict[str, int] = {}
+    for number, job in enumerate(jobs):
+        place = job.config.get("run_dir")
+        if place is not None and numbers.setdefault(place, number) != number:
+            raise UsageError(
+                f"run_dir={place}: jobs {numbers[place]} and {number} of the sweep share it"
+            )
 
 
 def _as_job(composed: ComposedJob, *, number: int, in_sweep: bool) -> Job:
@@ -113,5 +128,6 @@ def _check_import(args: list[str]) -> None:
     from vitx.commands.import_ import bring_in, read_words
 
     config, to = read_words(args)
+    writable_place(to.parent)
     with TemporaryDirectory() as folder:
         print("\n".join(bring_in(config, Path(folder) / to.name)))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from vitx.commands import train
 from vitx.commands.hydra_app import Job, run_verb
-from vitx.commands.opening import choose_run
+from vitx.commands.opening import Opened, choose_run
 from vitx.config.schema import DistillConfig
-from vitx.errors import UsageError
+from vitx.errors import Interrupted, Preempted, Problems
 from vitx.runtime.openmp import wait_politely
 
 
@@ -21,20 +19,38 @@ def run(config: DistillConfig, job: Job) -> str:
     """Distil, or go on distilling, one run; return how it came out."""
     opened = choose_run(config, job)
     if not opened.run.result.is_file():
-        if not isinstance(opened.config, DistillConfig):
-            raise UsageError(f"{opened.run.path} has no teacher; type vitx train")
-        _ready_teacher(opened.config)
+        _ready_teacher(opened)
     return train.run(config, job)
 
 
-def _ready_teacher(config: DistillConfig) -> None:
-    """Train the teacher where it has to be trained, as a run of its own."""
-    wait_politely()
-    from vitx.data.sources import load_splits
-    from vitx.teaching import plan_teacher
+def _ready_teacher(opened: Opened) -> None:
+    """Train the teacher where it has to be trained, as a run of its own.
 
+    Raises:
+        VitxError: it can't be had; or the student would be refused, which is said before hours
+            of its teacher's training.
+    """
+    wait_politely()
+    # torch takes seconds to import.
+    from vitx.data.sources import load_splits
+    from vitx.parts import find_problems
+    from vitx.teaching import plan_teacher, refuse_other_teacher
+
+    config, run = opened.config, opened.run
+    assert isinstance(config, DistillConfig)  # noqa: S101 (of this verb)
     found = plan_teacher(config, load_splits(config.dataset))
-    if found.file is None:
-        print(f"The teacher is trained first, in {found.origin}: {found.why}.", file=sys.stdout)
+    if run.record.is_file():
+        refuse_other_teacher(run.read_record(), found)
+    if found.file is not None:
+        return
+    problems = Problems()
+    problems.tried(run.try_make)
+    problems.tried(run.refuse_in_use)
+    find_problems(config, problems)
+    problems.raise_all()
+    print(f"The teacher is trained first, in {found.origin}: {found.why}.", flush=True)
+    try:
         train.run(found.config, Job(is_part=True))
-        print("\nNow the student.")
+    except (Interrupted, Preempted) as error:
+        raise type(error)(f"{error}, of the teacher; the same command goes on with it") from error
+    print("\nNow the student.", flush=True)

@@ -13,8 +13,7 @@ from vitx.commands.hydra_app import Job
 from vitx.config.resolve import differences, dump_yaml, load_run_config
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
-from vitx.paths import runs_dir
-from vitx.runs import RunDir, check_name, new_run_dir, write_text
+from vitx.runs import RunDir, check_name, free_run_dir, new_run_dir, write_text
 
 Section = TypeVar("Section")
 
@@ -45,14 +44,15 @@ def open_run(config: TrainConfig, job: Job) -> Opened:
         UsageError: `resume`, `run_dir` and `name` contradict each other.
     """
     opened = choose_run(config, job)
-    if opened.fresh and _wanted_dir(config, job) is None:
-        opened = dataclasses.replace(opened, run=new_run_dir(opened.run.path.name))
+    if _names_itself(config, job):
+        name = check_name(config.name) if config.name else _default_name(job)
+        return dataclasses.replace(opened, run=new_run_dir(name))
     opened.run.make()
     return opened
 
 
 def choose_run(config: TrainConfig, job: Job) -> Opened:
-    """Do what `open_run` does, but make nothing; a name of its own may still get a number."""
+    """Do what `open_run` does, but make nothing."""
     if config.resume not in ("auto", "never"):
         return _continue_named(config, job)
     run = _wanted_dir(config, job)
@@ -60,7 +60,7 @@ def choose_run(config: TrainConfig, job: Job) -> Opened:
         return _continue_found(config, run)
     if run is None:
         name = check_name(config.name) if config.name else _default_name(job)
-        return Opened(run=RunDir(runs_dir() / name), config=config, fresh=True)
+        return Opened(run=free_run_dir(name), config=config, fresh=True)
     fresh = not run.path.is_dir() or not any(run.path.iterdir())
     return Opened(run=run, config=config, fresh=fresh)
 
@@ -123,6 +123,10 @@ def _refuse_other_config(run: RunDir, saved: TrainConfig, wanted: TrainConfig) -
             f"{run.path} holds a run of another configuration ({'; '.join(changed)}); "
             "choose another run_dir, or give the same settings"
         )
+
+
+def _names_itself(config: TrainConfig, job: Job) -> bool:
+    return config.resume in ("auto", "never") and _wanted_dir(config, job) is None
 
 
 def _wanted_dir(config: TrainConfig, job: Job) -> RunDir | None:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from vitx.assemble import make_trainer
+from vitx.assemble import make_trainer, refuse_broken_compiler
 from vitx.checkpoint.store import load_newest
 from vitx.commands.eval import refuse_decided
 from vitx.commands.hydra_app import Job
@@ -28,9 +28,10 @@ from vitx.estimate import Cost, Trial, estimate
 from vitx.models.build import Fit
 from vitx.models.size import COUNTER, measure_size
 from vitx.parts import Parts, bad_image_policy, find_problems, gather, make_decoder
-from vitx.runs import find_run
-from vitx.runtime.device import usable_cores, usable_memory_bytes
+from vitx.runs import find_run, writable_place
+from vitx.runtime.device import forget_peak_memory, usable_cores, usable_memory_bytes
 from vitx.runtime.signals import StopRequest
+from vitx.teaching import refuse_other_teacher
 from vitx.trial import evaluation_pace, try_out
 
 _GIB = 2**30
@@ -83,7 +84,7 @@ def rehearse_evaluation(config: EvalConfig, job: Job, problems: Problems) -> Non
     trained = problems.tried(lambda: load_run_config(run.config)) if run else None
     if run is None or trained is None:
         return
-    problems.tried(run.try_make)
+    problems.tried(lambda: writable_place(run.evaluations))
     if problems.found:
         find_scoring_problems(config, run, trained, problems)
         return
@@ -96,16 +97,22 @@ def rehearse_evaluation(config: EvalConfig, job: Job, problems: Problems) -> Non
 
 def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
     config, run = opened.config, opened.run
+    if config.runtime.compile:
+        refuse_broken_compiler()
     snapshot = load_newest(run.checkpoints, say=print, set_aside=False)
     done = None if snapshot is None else snapshot.step
     parts = gather(config, start_step=done or 0, rehearsal=True)
+    forget_peak_memory(parts.machine.device)
     # Compiling takes minutes, and what fails uncompiled fails compiled.
     eager = replace(config, runtime=replace(config.runtime, compile=False))
     trainer = make_trainer(eager, parts, stop=StopRequest())
     if snapshot is not None:
         trainer.restore(snapshot)
         del snapshot  # as much memory as the model
-        refuse_other_data(run.read_record(), parts.splits.fingerprint())
+        record = run.read_record()
+        refuse_other_data(record, parts.splits.fingerprint())
+        if parts.teacher is not None:
+            refuse_other_teacher(record, parts.teacher[1])
     for each in opening_lines(opened, trainer, parts, step=done):
         print(each)
     print(line("classes", listed(parts.splits.classes)))
@@ -122,6 +129,12 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
     print(line("disk", _disk(config, trial, parts, place)))
     problems.tried(lambda: _refuse_memory(config, trial, cost, parts))
     problems.tried(lambda: _refuse_disk(config, trial, parts, place))
+    if parts.teacher is not None and parts.teacher[1].file is None:
+        print("\nits teacher, trained before it")
+        own = Problems()
+        job = Job(is_part=True)
+        rehearse_training(parts.teacher[1].config, job, own, incomplete=frozenset())
+        problems.found += [type(error)(f"the teacher: {error}") for error in own.found]
 
 
 def _rehearse_scoring(scoring: Scoring, problems: Problems) -> None:
@@ -163,19 +176,18 @@ def _memory(trial: Trial, cost: Cost, parts: Parts) -> str:
     limit = "" if usable is None else f" of {_gib(usable)}"
     names = {"model": "weights", "optimizer": "optimizer", "ema": "average"}
     sizes: dict[str, float] = {names[name]: size for name, size in trial.file_bytes.items()}
-    sizes["backward pass"] = trial.picture_bytes * parts.plan.micro_batch
+    if trial.picture_bytes:  # unknown where a pass has a picture or two
+        sizes["backward pass"] = trial.picture_bytes * parts.plan.micro_batch
     shares = ", ".join(f"{name} {size / _GIB:.3g}" for name, size in sizes.items())
     return f"about {_gib(cost.memory_bytes)}{limit}: {shares}, the rest libraries and data"
 
 
 def _time(cost: Cost, parts: Parts, *, done: int) -> str:
     epochs = (parts.plan.total_steps - done) / parts.plan.steps_per_epoch
-    untrained = parts.teacher is not None and parts.teacher[1].file is None
-    teacher = "; training the teacher comes to it" if untrained else ""
     return (
         f"about {_duration(cost.total_s)} at the speed of now: {epochs:.4g} epochs of "
         f"{_duration(cost.epoch_s)}, {cost.evaluations} evaluations of "
-        f"{_duration(cost.evaluation_s)}{teacher}"
+        f"{_duration(cost.evaluation_s)}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import secrets
 from collections.abc import Sequence
 from contextlib import closing
@@ -24,7 +23,7 @@ from vitx.loggers.jsonl import JsonlLogger
 from vitx.runs import write_json
 from vitx.runtime.device import peak_memory_bytes
 from vitx.runtime.signals import StopRequest
-from vitx.teaching import TeacherPlan
+from vitx.teaching import TeacherPlan, refuse_other_teacher
 
 
 def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
@@ -144,20 +143,11 @@ def refuse_other_data(record: dict[str, Any], data: str) -> None:
 
 
 def _note_teacher(plan: TeacherPlan, record: dict[str, Any]) -> None:
-    assert plan.file is not None  # noqa: S101 (it taught)
-    with plan.file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    before = record["teacher"]
-    if before is not None and before["sha256"] != digest:
-        raise StorageError(
-            f"the teacher is not the one this run learned from ({before['origin']}, sha256 "
-            f"{before['sha256'][:12]}, now {digest[:12]}); restore it, or begin a new run"
-        )
     record["teacher"] = {
+        "sha256": refuse_other_teacher(record, plan),
         "name": plan.config.model.name,
         "origin": plan.origin,
         "file": str(plan.file),
-        "sha256": digest,
     }
 
 
