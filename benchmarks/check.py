@@ -33,6 +33,14 @@ CASES = {
         "batch_size=32",
         "runtime.micro_batch=8",
     ],
+    "evaluating 256 at a time, 224 px": [
+        "model=timm",
+        "model.name=resnet18",
+        "dataset.image_px=224",
+        "dataset.limit=256",
+        "batch_size=16",
+        "evaluation.batch_size=256",
+    ],
     "loading is slower, 224 px": [
         "model=timm",
         "model.name=vit_tiny_patch16_224",

@@ -27,6 +27,7 @@ def machine(kind: str = "cpu", *, workers: int, threads: int = 2) -> Machine:
         ("cpu", 0, 2, 0.010 + 0.004),  # one after the other
         ("cpu", 1, 2, (2 * 0.010 + 0.004) / 2),  # three processes' work on two cores
         ("cpu", 1, 8, 0.010),  # cores enough: loading hides behind the model
+        ("cpu", 4, 2, (2 * 0.010 + 2 * 0.004) / 2),
         ("cuda", 1, 2, 0.010),
         ("cuda", 4, 2, 0.010),
     ],
@@ -38,9 +39,9 @@ def test_loading_beside_the_model(kind: str, workers: int, cores: int, seconds: 
 
 def test_slow_loading_decides() -> None:
     pace = Pace(compute_s=0.001, loading_s=0.030)
-    assert pace.picture_s(machine("cuda", workers=3), cores=8) == pytest.approx(0.010)
-    assert pace.picture_s(machine("cuda", workers=8), cores=2) == pytest.approx(0.015)
+    assert pace.picture_s(machine("cuda", workers=3), cores=8) == pytest.approx(0.030)
     assert pace.picture_s(machine("cpu", workers=1), cores=2) == pytest.approx(0.030)
+    assert pace.picture_s(machine("cpu", workers=2), cores=2) == pytest.approx(0.031)
 
 
 def trial(**changes: object) -> Trial:

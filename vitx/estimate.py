@@ -18,7 +18,7 @@ class Pace:
 
     Attributes:
         compute_s: forward and backward pass of a picture.
-        loading_s: reading and augmenting a picture in one process.
+        loading_s: reading and augmenting a picture, by all loader processes together.
         update_s: clipping, optimizer and average.
     """
 
@@ -33,10 +33,11 @@ class Pace:
         """
         if machine.workers == 0:
             return self.compute_s + self.loading_s
-        alone = max(self.compute_s, self.loading_s / min(machine.workers, cores))
+        alone = max(self.compute_s, self.loading_s)
         if machine.device.type != "cpu":
             return alone
-        return max(alone, (machine.threads * self.compute_s + self.loading_s) / cores)
+        work_s = machine.threads * self.compute_s + min(machine.workers, cores) * self.loading_s
+        return max(alone, work_s / cores)
 
 
 @dataclass(frozen=True, kw_only=True)

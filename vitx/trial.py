@@ -23,7 +23,7 @@ from vitx.evaluate.loop import EvaluationStopped
 from vitx.objectives.classification import Objective, Terms
 from vitx.parts import Machine, Parts, make_evaluator
 from vitx.records import Batch, Plan
-from vitx.runtime.device import peak_memory_bytes
+from vitx.runtime.device import peak_memory_bytes, usable_cores
 from vitx.runtime.signals import StopRequest
 from vitx.train.events import Callback
 from vitx.train.trainer import Trainer
@@ -48,15 +48,20 @@ def try_out(config: TrainConfig, parts: Parts, trainer: Trainer) -> Trial:
         UsageError: a step can't be done, or does not fit into memory.
         VitxError: whatever else would end training.
     """
+    own = parts  # with its loader processes; the steps load for themselves
     parts = replace(parts, machine=replace(parts.machine, workers=0))
     try:
         kept = _kept_bytes(config, parts, trainer)
         pictures, grown = _most_pictures(config, parts, trainer)
         evaluation = evaluation_pace(
-            config, parts.splits.val, parts.model, parts.machine, most=2 * pictures
+            config, own.splits.val, own.model, own.machine, most=2 * pictures
         )
         # As in a run, an evaluation has been between: what was freed lies in pieces.
         last = _some_steps(config, parts, trainer, pictures=pictures, most=_MOST_STEPS)
+        peak = peak_memory_bytes(trainer.device)
+        if own.machine.workers:
+            loading_s = _loading_s(config, own, trainer, pictures=pictures)
+            last = replace(last, pace=replace(last.pace, loading_s=loading_s))
     except (RuntimeError, ValueError, IndexError) as error:
         if (storage := as_storage_error(error)) is not None:
             raise UsageError(str(storage)) from error
@@ -68,7 +73,7 @@ def try_out(config: TrainConfig, parts: Parts, trainer: Trainer) -> Trial:
         loss=last.loss,
         training=last.pace,
         evaluation=evaluation,
-        peak_bytes=peak_memory_bytes(trainer.device),
+        peak_bytes=peak,
         picture_bytes=max(kept, grown),
         file_bytes={
             name: sum(tensor.nbytes for tensor in tensors.values())
@@ -97,7 +102,7 @@ class _Stopwatch(Callback):
 
     def at_boundary(self, trainer: Trainer) -> None:
         """Begin a step."""
-        if sum(self.passes) > _PATIENCE_S / 2 and len(self.passes) >= _LEAST_STEPS:
+        if sum(self.passes) > _PATIENCE_S and len(self.passes) >= _LEAST_STEPS:
             trainer.stop.ask("the end of the trial")
         assert trainer.stream is not None  # noqa: S101 (fit opened it)
         self._begun, self._waited = time.perf_counter(), trainer.stream.wait_s
@@ -149,6 +154,23 @@ def _some_steps(
             update_s=statistics.median(watch.updates[1:]),
         ),
     )
+
+
+def _loading_s(config: TrainConfig, parts: Parts, trainer: Trainer, *, pictures: int) -> float:
+    """Return the seconds for a picture that nobody waits for but the loader processes."""
+    ahead = 2 * parts.machine.workers + 1  # batches that lie ready when the first is taken
+    small = _smaller(config, parts, trainer, pictures=pictures, steps=ahead + _MOST_STEPS)
+    stream, waits = small.open_stream(small.state), list[float]()
+    try:
+        for step in range(ahead + _MOST_STEPS):
+            before = stream.wait_s
+            stream.next(step, 0)
+            waits.append(stream.wait_s - before)
+            if step > ahead and sum(waits) > _PATIENCE_S:
+                break
+    finally:
+        stream.close()
+    return statistics.mean(waits[ahead:]) / pictures
 
 
 def _kept_bytes(config: TrainConfig, parts: Parts, trainer: Trainer) -> float:
@@ -226,17 +248,17 @@ def evaluation_pace(
         config: as the model was trained, or will be.
         images: the split.
         model: on its device.
-        machine: loader processes are not used, whatever their number.
+        machine: its loader processes are reckoned with, not used.
         most: pictures in one pass.
 
     Returns:
         The pace of one set of weights.
     """
-    machine = replace(machine, workers=0)
-    whole = make_evaluator(config, images, machine)
+    alone = replace(machine, workers=0)
+    whole = make_evaluator(config, images, alone)
     size = min(most, whole.batch_size, len(images))
     settings = replace(config, evaluation=replace(config.evaluation, batch_size=size))
-    evaluator = make_evaluator(settings, images, machine)
+    evaluator = make_evaluator(settings, images, alone)
     moments: list[float] = []
 
     def enough() -> bool:
@@ -255,4 +277,5 @@ def evaluation_pace(
     if size < whole.batch_size and batch_s / size * whole.batch_size < 2 * _PATIENCE_S:
         with suppress(EvaluationStopped):  # one whole batch, for the memory it takes
             whole(model, stop=iter([False, True]).__next__)
-    return Pace(compute_s=max(0.0, batch_s / size - loading_s), loading_s=loading_s)
+    shared = max(1, min(machine.workers, usable_cores()))
+    return Pace(compute_s=max(0.0, batch_s / size - loading_s), loading_s=loading_s / shared)
