@@ -72,9 +72,9 @@ def plan_teacher(config: DistillConfig, splits: Splits) -> TeacherPlan:
     if not is_remote(teacher.weights, name=teacher.name or ""):
         return _plan_local(config, teacher.weights, classes)
     plain = _as_run(config)
+    if problem := _other_classes_of_tag(plain.model, classes):
+        return _plan_training(config, splits, why=problem, start=teacher.weights)
     try:
-        if problem := _other_classes_of_tag(plain.model, classes):
-            return _plan_training(config, splits, why=problem, start=teacher.weights)
         file = download(teacher.weights, name=plain.model.name)
     except StorageError as error:
         return _plan_training(config, splits, why=str(error))
