@@ -91,7 +91,7 @@ def _check_job(
 ) -> None:
     schema: type[TrainConfig | EvalConfig] = schema_of(verb)
     config = to_config(composed.config, schema)
-    wrong = [problem for problem in problems_of(config) if "NEEDED" not in problem]
+    wrong = problems_of(config)
     problems.found += [UsageError(problem) for problem in wrong]
     problems.lenient = problems.lenient or bool(wrong)
     wait_politely()

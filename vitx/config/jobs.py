@@ -71,11 +71,11 @@ def read_command_line(verb: str, args: Sequence[str]) -> CommandLine:
     except _WRONG as error:
         problem = _told(error, verb, args)
     sound, problems = _sound(verb, words)
-    lacking = dict(missing_settings(verb, Words(tuple(sound), words.flags)))
-    filled = [*sound, *(f"{setting}=NEEDED" for setting in lacking)]
+    rest = Words(tuple(sound), words.flags)
+    lacking = dict(missing_settings(verb, rest))
     problems += lacking.values()
     try:
-        jobs = list(_jobs(verb, Words(tuple(filled), words.flags)))
+        jobs = list(_jobs(verb, _without_missing(verb, rest)))
     except _WRONG:  # each word is sound by itself, not together
         jobs = []
     return CommandLine(
@@ -153,6 +153,7 @@ def _sound(verb: str, words: Words) -> tuple[list[str], list[str]]:
 
 
 def _without_missing(verb: str, words: Words) -> Words:
+    """Return the words with a stand-in for each setting that has to be given and isn't."""
     filled = (f"{setting}=NEEDED" for setting, _ in missing_settings(verb, words))
     return Words((*words.overrides, *filled), words.flags)
 
