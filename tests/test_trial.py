@@ -14,7 +14,7 @@ from vitx.config.schema import TrainConfig
 from vitx.estimate import Trial
 from vitx.objectives.classification import build_objective
 from vitx.parts import gather
-from vitx.records import Batch
+from vitx.records import Batch, Place
 from vitx.runtime.signals import StopRequest
 from vitx.trial import _Weighed, try_out
 
@@ -36,6 +36,7 @@ def test_what_is_kept_for_the_backward_pass_is_counted_once() -> None:
         images=torch.rand(4, 3, 2, 2),
         targets=torch.zeros(4, dtype=torch.long),
         indices=torch.arange(4),
+        place=Place(0, 0, 0),
     )
     # The pictures, the ReLU's result (for itself and the next layer), log-probabilities, labels and
     # the loss's total weight; parameters are not counted.

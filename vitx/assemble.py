@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -26,6 +26,7 @@ from vitx.loggers.console import Console, ProgressLogger
 from vitx.models.of_run import picture_format
 from vitx.objectives.classification import Objective, build_loss, build_objective
 from vitx.objectives.distillation import build_distillation
+from vitx.objectives.features import FeatureMatching
 from vitx.optim.build import build_optimizer
 from vitx.optim.ema import build_ema
 from vitx.optim.groups import build_groups
@@ -39,7 +40,9 @@ from vitx.parts import (
 )
 from vitx.records import Plan
 from vitx.runs import RunDir
+from vitx.runtime.seeds import derive, set_random_state
 from vitx.runtime.signals import StopRequest
+from vitx.teaching.tutor import mixes_answers
 from vitx.train.events import Every
 from vitx.train.state import TrainState
 from vitx.train.trainer import Trainer
@@ -52,6 +55,12 @@ class Assembly:
     trainer: Trainer
     parts: Parts
     evaluation: Evaluation
+
+    def close(self) -> None:
+        """End the loader processes; store what teachers said."""
+        self.trainer.close()
+        if self.parts.tutor is not None:
+            self.parts.tutor.close()
 
 
 def assemble(
@@ -76,7 +85,7 @@ def assemble(
     Returns:
         The trainer, at step 0.
     """
-    parts = gather(config, start_step=start_step)
+    parts = gather(config, start_step=start_step, say=console.say)
     plan = parts.plan
     trainer = make_trainer(config, parts, stop=stop)
     display = ProgressLogger(console, plan, start_step=start_step)
@@ -106,18 +115,22 @@ def assemble(
 def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Trainer:
     """Build the trainer without its callbacks, at step 0."""
     model = parts.model
+    ema = build_ema(model, config.ema)  # a copy that nobody listens to
+    matching = _feature_matching(config, parts)
+    groups = build_groups(model, config.optimizer)
+    if matching is not None:
+        groups += build_groups(matching, replace(config.optimizer, decay_also=[], decay_never=[]))
     optimizer = build_optimizer(
-        build_groups(model, config.optimizer),
-        config.optimizer,
-        lr=config.optimizer.peak_lr(config.batch_size),
+        groups, config.optimizer, lr=config.optimizer.peak_lr(config.batch_size)
     )
     return Trainer(
         model=model,
+        helper=matching,
         forward=_compiled(model) if config.runtime.compile else model,
-        objective=_objective(config, parts),
+        objective=_objective(config, parts, matching),
         optimizer=optimizer,
         schedule=Schedule(optimizer, config.schedule, parts.plan),
-        ema=build_ema(model, config.ema),
+        ema=ema,
         open_stream=partial(open_stream, config, parts),
         plan=parts.plan,
         device=parts.machine.device,
@@ -129,16 +142,33 @@ def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Tra
     )
 
 
-def _objective(config: TrainConfig, parts: Parts) -> Objective:
+def _objective(config: TrainConfig, parts: Parts, matching: FeatureMatching | None) -> Objective:
     smoothing = config.augmentation.label_smoothing
-    if not isinstance(config, DistillConfig) or parts.teacher is None:
+    if not isinstance(config, DistillConfig) or parts.tutor is None:
         return build_objective(config.objective, label_smoothing=smoothing)
     # timm's models with a distillation token give one logit until they are told otherwise.
     give_both = getattr(parts.model, "set_distilled_training", None)
     if give_both is not None:
         give_both(True)
     loss = build_loss(config.objective, label_smoothing=smoothing)
-    return build_distillation(config.distillation, loss, parts.teacher[0])
+    return build_distillation(config.distillation, loss, parts.tutor, matching)
+
+
+def _feature_matching(config: TrainConfig, parts: Parts) -> FeatureMatching | None:
+    if not isinstance(config, DistillConfig) or not config.distillation.features:
+        return None
+    assert parts.tutor is not None  # noqa: S101 (of this verb)
+    (teacher,) = parts.tutor.teachers  # the configuration was checked
+    picture = picture_format(config)
+    shape = (2, picture.channels, picture.image_px, picture.image_px)
+    images = torch.zeros(shape, device=parts.machine.device)
+    set_random_state(derive("projection", config.seed))
+    return FeatureMatching(
+        parts.model,
+        teacher.model.model,
+        config.distillation.features,
+        pictures=(images, teacher.model.adapt(images)),
+    )
 
 
 def open_stream(config: TrainConfig, parts: Parts, state: TrainState) -> TrainStream:
@@ -159,7 +189,12 @@ def open_stream(config: TrainConfig, parts: Parts, state: TrainState) -> TrainSt
     return TrainStream(
         samples,
         sampler,
-        Mixing(augmentation, num_classes=len(splits.classes), seed=config.seed),
+        Mixing(
+            augmentation,
+            num_classes=len(splits.classes),
+            seed=config.seed,
+            keep_unmixed=isinstance(config, DistillConfig) and mixes_answers(config),
+        ),
         device=machine.device,
         workers=machine.workers,
         channels_last=config.runtime.channels_last,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +19,13 @@ from vitx.errors import DataError, Problems, StorageError, UsageError
 from vitx.evaluate.loop import Evaluator
 from vitx.models.build import Fit, build_model
 from vitx.models.of_run import make_model, picture_format
-from vitx.models.teacher import Teacher
 from vitx.models.transfer import Transfer
 from vitx.optim.build import build_optimizer
 from vitx.records import Plan
 from vitx.runtime.device import choose_device, choose_precision
-from vitx.teaching import TeacherPlan, make_teacher, plan_teacher
+from vitx.teaching.build import make_teacher
+from vitx.teaching.plan import plan_teachers
+from vitx.teaching.tutor import Tutor, Where, make_tutor
 
 _THREADS = torch.get_num_threads()  # of this process, before a job of a sweep changes it
 _MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
@@ -50,7 +51,7 @@ class Parts:
         plan: its length.
         model: on its device.
         transfer: what became of the weights it starts from; None where they are random.
-        teacher: who teaches it, and where that teacher comes from; None where nobody does.
+        tutor: who says what its teachers think; None where it has none.
     """
 
     machine: Machine
@@ -58,17 +59,25 @@ class Parts:
     plan: Plan
     model: nn.Module
     transfer: Transfer | None
-    teacher: tuple[Teacher, TeacherPlan] | None
+    tutor: Tutor | None
 
 
-def gather(config: TrainConfig, *, start_step: int, rehearsal: bool = False) -> Parts:
+def gather(
+    config: TrainConfig,
+    *,
+    start_step: int,
+    rehearsal: bool = False,
+    say: Callable[[str], None] = print,
+) -> Parts:
     """Build the parts of a run; nothing is written.
 
     Args:
         config: the whole configuration.
         start_step: weights to start from are taken at 0 only: later, a checkpoint replaces them,
             and where they came from may be gone.
-        rehearsal: a teacher that is still to be trained does with random weights.
+        rehearsal: a teacher that is still to be trained does with random weights, and what
+            teachers say is not stored.
+        say: takes what happens to stored answers of teachers.
 
     Returns:
         The parts, the model on its device.
@@ -82,19 +91,18 @@ def gather(config: TrainConfig, *, start_step: int, rehearsal: bool = False) -> 
     classes = len(splits.classes)
     model = make_model(config, num_classes=classes, device=machine.device)
     taken = start_from_weights(model, config.model, splits.classes) if start_step == 0 else None
-    teacher = None
+    tutor = None
     if isinstance(config, DistillConfig):
-        found = plan_teacher(config, splits)
-        if found.file is None and not rehearsal:
-            raise StorageError(f"{found.origin}: the teacher is not trained yet")
-        teacher = make_teacher(found, config, classes=classes, device=machine.device), found
+        where = Where(device=machine.device, precision=machine.precision)
+        tutor = _make_tutor(config, splits, where, rehearsal=rehearsal, say=say)
+        tutor.refuse_small_disk(plan)
     return Parts(
         machine=machine,
         splits=splits,
         plan=plan,
         model=model,
         transfer=taken,
-        teacher=teacher,
+        tutor=tutor,
     )
 
 
@@ -113,12 +121,12 @@ def find_problems(
     tried(lambda: choose_device(config.runtime.device))
     if "dataset" not in without and (splits := tried(lambda: load_splits(dataset))) is not None:
         classes = splits.classes
-        tried(lambda: make_plan(config, samples=len(splits.train)))
-        if isinstance(config, DistillConfig) and (
-            (found := tried(lambda: plan_teacher(config, splits))) is not None
-        ):
-            cpu, count = torch.device("cpu"), len(splits.classes)
-            tried(lambda: make_teacher(found, config, classes=count, device=cpu))
+        plan = tried(lambda: make_plan(config, samples=len(splits.train)))
+        if isinstance(config, DistillConfig):
+            cpu = Where(device=torch.device("cpu"), precision=Precision.fp32)
+            tutor = tried(lambda: _make_tutor(config, splits, cpu, rehearsal=True))
+            if tutor is not None and plan is not None:
+                tried(lambda: tutor.refuse_small_disk(plan))
     fit = Fit(num_classes=len(classes), channels=dataset.channels, image_px=config.image_px)
     built = "model" not in without and tried(lambda: _model_to_look_at(config, fit)) is not None
     if built and "dataset" not in without:
@@ -127,6 +135,25 @@ def find_problems(
     tried(lambda: build_optimizer(placeholder, config.optimizer, lr=1.0))
     picture = picture_format(config)
     tried(lambda: build_train_transform(config.augmentation, picture, mirror=dataset.mirror))
+
+
+def _make_tutor(
+    config: DistillConfig,
+    splits: Splits,
+    where: Where,
+    *,
+    rehearsal: bool,
+    say: Callable[[str], None] = print,
+) -> Tutor:
+    plans = plan_teachers(config, splits)
+    for found in plans:
+        if found.file is None and not rehearsal:
+            raise StorageError(f"{found.origin}: the teacher is not trained yet")
+    teachers = [
+        make_teacher(found, config, classes=len(splits.classes), device=where.device)
+        for found in plans
+    ]
+    return make_tutor(teachers, config, splits, where, say=say, read_only=rehearsal)
 
 
 def _model_to_look_at(config: TrainConfig, fit: Fit) -> nn.Module:
@@ -174,6 +201,7 @@ def make_plan(config: TrainConfig, *, samples: int) -> Plan:
         total_steps=max(1, total),
         batch_size=config.batch_size,
         micro_batch=config.micro_batch,
+        reuse_epochs=config.teacher.reuse_epochs if isinstance(config, DistillConfig) else None,
     )
 
 
@@ -191,6 +219,7 @@ def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine
         precision=machine.precision,
         channels_last=config.runtime.channels_last,
         bad_images=bad_image_policy(config.dataset, images),
+        head=config.evaluation.head,
     )
 
 

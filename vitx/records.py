@@ -6,8 +6,9 @@ Shapes: B batch, C channels or classes, H height, W width, in pixels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitx.config.duration import Duration
 
@@ -45,26 +46,75 @@ class Batch:
         images: [B, C, H, W] float, normalised.
         targets: [B] int64 class numbers, or [B, C] float class probabilities after mixing.
         indices: [B] int64 row of each sample in its split, on the CPU.
+        place: which augmented samples these are.
+        mixed: how they were mixed; None where they were not.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
+    place: Place
+    mixed: Mixture | None = None
+
+
+class Place(NamedTuple):
+    """Where a batch stands in a run; its augmented samples follow from (epoch, first, size).
+
+    Attributes:
+        step: optimizer step.
+        epoch: whose order and augmentation it has.
+        first: place of its first sample in that epoch.
+    """
+
+    step: int
+    epoch: int
+    first: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """How mixup or cutmix made a batch: of each picture a share, of another one the rest.
+
+    Attributes:
+        share: of its own, a number or [B, 1]; the rest is that of the batch in reverse order.
+        unmixed: [B, C, H, W] pictures before; None where nobody asked to keep them.
+    """
+
+    share: Tensor | float
+    unmixed: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The length of a run in steps, and how a global batch is cut."""
+    """The length of a run in steps, and how a global batch is cut.
+
+    Attributes:
+        steps_per_epoch: optimizer steps of an epoch.
+        total_steps: of the run.
+        batch_size: pictures of a step.
+        micro_batch: pictures of a forward pass.
+        reuse_epochs: after so many epochs order, augmentation and mixing repeat; None: never.
+    """
 
     steps_per_epoch: int
     total_steps: int
     batch_size: int
     micro_batch: int
+    reuse_epochs: int | None = None
 
     @property
     def accumulation(self) -> int:
         """Forward passes per optimizer step."""
         return self.batch_size // self.micro_batch
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that are begun."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    def data_step(self, step: int) -> int:
+        """Return the step whose samples, augmented and mixed, a step has."""
+        return step % (self.steps_per_epoch * self.reuse_epochs) if self.reuse_epochs else step
 
     def steps_in(self, text: str, *, setting: str) -> int:
         """Return a duration such as `5ep`, `100st` or `5%` in steps; `setting` is for the error."""
@@ -82,6 +132,7 @@ class EvalResult:
         top5_count: samples whose label is among the five highest scores.
         loss_sum: sum of the cross-entropy in nats.
         skipped: samples that could not be decoded and are in none of the above.
+        heads: the same of each head and each fusion, where a model has a distillation token.
     """
 
     count: int
@@ -89,6 +140,13 @@ class EvalResult:
     top5_count: int
     loss_sum: float
     skipped: int = 0
+    heads: Mapping[str, EvalResult] = field(default_factory=dict)
+
+    @classmethod
+    def restore(cls, saved: Mapping[str, Any]) -> EvalResult:
+        """Return what `dataclasses.asdict` was made of."""
+        heads = {name: cls.restore(each) for name, each in saved.get("heads", {}).items()}
+        return cls(**{**saved, "heads": heads})
 
     @classmethod
     def nothing(cls, *, skipped: int = 0) -> EvalResult:
@@ -102,6 +160,11 @@ class EvalResult:
             top5_count=self.top5_count + other.top5_count,
             loss_sum=self.loss_sum + other.loss_sum,
             skipped=self.skipped + other.skipped,
+            heads={
+                name: self.heads.get(name, EvalResult.nothing())
+                + other.heads.get(name, EvalResult.nothing())
+                for name in {**self.heads, **other.heads}
+            },
         )
 
     @property
@@ -119,9 +182,9 @@ class EvalResult:
         """Mean cross-entropy in nats."""
         return self.loss_sum / self.count
 
-    def as_dict(self) -> dict[str, float | int | list[float]]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the numbers as they stand in result.json and eval/<suite>.json."""
-        return {
+        numbers: dict[str, Any] = {
             "top1": self.top1,
             "top5": self.top5,
             "loss": self.loss,
@@ -129,6 +192,9 @@ class EvalResult:
             "skipped": self.skipped,
             "top1_interval": list(self.top1_interval),
         }
+        if self.heads:
+            numbers["heads"] = {name: each.as_dict() for name, each in self.heads.items()}
+        return numbers
 
     @property
     def top1_interval(self) -> tuple[float, float]:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.commands.distilling import distil, planned
 from tests.train.programs import Programs
 from tests.train.tiny import (
-    EVERYTHING,
     LOADERS_FORK,
     TINY,
     evaluate,
@@ -24,57 +24,13 @@ from tests.train.tiny import (
 )
 from vitx.cli import main
 from vitx.commands import train as training
-from vitx.commands.distill import run
 from vitx.commands.hydra_app import Job
-from vitx.config.quoting import hydra_arguments
-from vitx.config.resolve import resolve
-from vitx.config.schema import DistillConfig
-from vitx.config.store import compose
-from vitx.config.words import split
-from vitx.data.sources import load_splits
 from vitx.errors import Preempted, StorageError, UsageError, VitxError
 from vitx.runs import RunDir
-from vitx.teaching import TeacherPlan, plan_teacher
 
-pytestmark = LOADERS_FORK
+pytestmark = [*LOADERS_FORK, pytest.mark.usefixtures("own_runs")]
 
 RESNET = ("teacher=timm", "teacher.name=resnet10t", "teacher.epochs=1ep")
-
-
-def configured(*words: str) -> DistillConfig:
-    arguments = hydra_arguments("distill", split("distill", list(words)))
-    return resolve(compose("distill", arguments), DistillConfig)
-
-
-def distil(*words: str) -> None:
-    """Do what `vitx distill` does, in this process."""
-    run(configured(*words), Job(overrides=words))
-
-
-def planned(*words: str) -> TeacherPlan:
-    config = configured(*words)
-    return plan_teacher(config, load_splits(config.dataset))
-
-
-@pytest.fixture(scope="module")
-def teacher(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of a little network on the same pictures, larger and otherwise normalised."""
-    run_dir = tmp_path_factory.mktemp("teacher") / "run"
-    words = ("model=timm", "model.name=resnet10t", "dataset=folder", "dataset.image_px=32")
-    more = ("dataset.workers=0", "dataset.mean=[0.4,0.4,0.4]", "epochs=1ep", "batch_size=8")
-    train(*words, *more, f"dataset.path={pictures}", f"run_dir={run_dir}")
-    return run_dir
-
-
-@pytest.fixture
-def words(pictures: Path, teacher: Path) -> tuple[str, ...]:
-    taught = ("teacher=run", f"teacher.weights={teacher}")
-    return (*TINY, *EVERYTHING, f"dataset.path={pictures}", *taught)
-
-
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VITX_RUNS", str(tmp_path / "runs"))
 
 
 @pytest.mark.parametrize("loss", ["hard", "soft"])
@@ -94,7 +50,7 @@ def test_stopped_anywhere_it_comes_to_the_same(
     assert all(f"train/{name}" in row for name in names)
     record = read(tmp_path / "whole/run.json")
     assert record["verb"] == "distill"
-    assert record["teacher"]["name"] == "resnet10t"
+    assert record["teachers"][0]["name"] == "resnet10t"
 
 
 def test_what_the_teacher_says_matters_and_can_be_left_out(
@@ -154,7 +110,7 @@ def test_a_teacher_without_weights_is_trained_once(
     assert (own / "result.json").stat().st_mtime_ns == before
     assert len([*(tmp_path / "runs/teachers").iterdir()]) == 2
     taught = [
-        read(tmp_path / name / "run.json")["teacher"]["origin"] for name in ("first", "second")
+        read(tmp_path / name / "run.json")["teachers"][0]["origin"] for name in ("first", "second")
     ]
     assert taught == [str(own), str(own)]
 
@@ -178,7 +134,7 @@ def test_a_stopped_teacher_goes_on_and_then_the_student_begins(
     distil(*words)
 
     assert read(Path(plan.origin) / "run.json")["sessions"] == 2
-    assert read(tmp_path / "run/run.json")["teacher"]["origin"] == plan.origin
+    assert read(tmp_path / "run/run.json")["teachers"][0]["origin"] == plan.origin
 
 
 def test_as_typed_it_trains_teacher_and_student(vitx: Programs, pictures: Path) -> None:
@@ -287,7 +243,7 @@ def test_a_teacher_goes_on_where_its_data_are_now(pictures: Path, tmp_path: Path
     first.rename(tmp_path / "second")
 
     distil(*words, f"dataset.path={tmp_path / 'second'}")
-    assert read(tmp_path / "run/run.json")["teacher"]["origin"] == plan.origin
+    assert read(tmp_path / "run/run.json")["teachers"][0]["origin"] == plan.origin
 
 
 def test_a_teacher_that_is_gone_is_not_made_anew_for_a_run_that_goes_on(

@@ -6,7 +6,7 @@ import torch
 
 from vitx.config.schema import AugmentationConfig
 from vitx.data.mixing import Mixing
-from vitx.records import Batch
+from vitx.records import Batch, Place
 from vitx.runtime.seeds import derive, set_random_state
 
 CLASSES, SIDE = 8, 16
@@ -16,7 +16,7 @@ def batch(size=6):
     """Pictures of one shade, which is also the class: what is mixed can be read off."""
     labels = torch.arange(size)
     images = labels[:, None, None, None].float().expand(size, 2, SIDE, SIDE).clone()
-    return Batch(images=images, targets=labels, indices=labels)
+    return Batch(images=images, targets=labels, indices=labels, place=Place(0, 0, 0))
 
 
 def mixed(step=0, micro=0, *, seed=0, **config):

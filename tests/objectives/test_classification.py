@@ -13,7 +13,7 @@ from vitx.objectives.classification import (
     cross_entropy,
     sigmoid_cross_entropy,
 )
-from vitx.records import Batch
+from vitx.records import Batch, Place
 
 FUNCTIONS = {
     Loss.cross_entropy: cross_entropy,
@@ -35,7 +35,12 @@ class Said(nn.Module):
 
 def batch(targets: torch.Tensor) -> Batch:
     rows = torch.arange(len(targets))
-    return Batch(images=torch.zeros(len(targets), 1, 2, 2), targets=targets, indices=rows)
+    return Batch(
+        images=torch.zeros(len(targets), 1, 2, 2),
+        targets=targets,
+        indices=rows,
+        place=Place(0, 0, 0),
+    )
 
 
 def log_softmax(logits: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,20 @@ from torch import Tensor, nn
 
 from vitx.config.schema import DistillationConfig, Divided, ObjectiveConfig, Teaching
 from vitx.objectives.classification import build_loss, build_objective
-from vitx.objectives.distillation import build_distillation, hard, soft
-from vitx.records import Batch
+from vitx.objectives.distillation import Tutor, build_distillation, hard, soft
+from vitx.objectives.lesson import Answer, Lesson
+from vitx.records import Batch, Place
 
 B, C = 5, 7
 
 
 def draw(*shape: int, seed: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape) * 3)
+
+
+def lesson(logits: Tensor) -> Lesson:
+    """Return what one teacher says, in the digits of float64."""
+    return Lesson([(1.0, Answer(logits=logits, classes=logits.argmax(1)))])
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -37,9 +44,9 @@ def test_soft_is_the_divergence_times_the_square(
     log_p = log_softmax(teacher.numpy() / temperature)
     expected = temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum() / count
 
-    assert soft(config)(student, teacher).item() == pytest.approx(expected, rel=1e-12)
-    assert soft(config)(teacher, teacher).item() == 0
-    assert soft(config)(teacher + 4, teacher).item() == pytest.approx(0, abs=1e-12)
+    assert soft(config)(student, lesson(teacher)).item() == pytest.approx(expected, rel=1e-12)
+    assert soft(config)(teacher, lesson(teacher)).item() == 0
+    assert soft(config)(teacher + 4, lesson(teacher)).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_softness_fades_into_squared_distance() -> None:
@@ -47,7 +54,7 @@ def test_softness_fades_into_squared_distance() -> None:
     # 1 / (2 C) times the squared distance of the logits.
     student, teacher = draw(B, C, seed=0), draw(B, C, seed=1)
     student, teacher = (each - each.mean(1, keepdim=True) for each in (student, teacher))
-    loss = soft(DistillationConfig(temperature=1e4))(student, teacher)
+    loss = soft(DistillationConfig(temperature=1e4))(student, lesson(teacher))
     assert loss.item() == pytest.approx(
         ((student - teacher) ** 2).sum().item() / (2 * C * B), rel=1e-3
     )
@@ -56,9 +63,9 @@ def test_softness_fades_into_squared_distance() -> None:
 def test_hard_is_the_cross_entropy_with_the_teachers_class() -> None:
     student, teacher = draw(B, C, seed=0), draw(B, C, seed=1)
     rows = log_softmax(student.numpy())[np.arange(B), teacher.numpy().argmax(1)]
-    assert hard(student, teacher).item() == pytest.approx(-rows.mean(), rel=1e-12)
+    assert hard(student, lesson(teacher)).item() == pytest.approx(-rows.mean(), rel=1e-12)
     certain = 1e3 * torch.eye(C)[:B].double()
-    assert hard(certain, certain).item() == 0
+    assert hard(certain, lesson(certain)).item() == 0
 
 
 class Student(nn.Module):
@@ -79,12 +86,17 @@ def batch() -> Batch:
         images=draw(B, 3, 1, 1, seed=2).float(),
         targets=torch.tensor([0, 1, 2, 3, 4]),
         indices=torch.arange(B),
+        place=Place(0, 0, 0),
     )
 
 
 @pytest.fixture
 def teacher() -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, C)).eval()
+
+
+def asking(teacher: nn.Module) -> Tutor:
+    return lambda batch: Lesson([(1.0, Answer.of(teacher(batch.images)))])
 
 
 CROSS = build_loss(ObjectiveConfig(), label_smoothing=0.1)
@@ -100,7 +112,7 @@ def test_without_weight_it_is_the_plain_loss_bit_for_bit(
 ) -> None:
     student = Student(heads=1)
     plain, _ = build_objective(ObjectiveConfig(), label_smoothing=0.1)(student, batch)
-    distilled, terms = build_distillation(config(loss, 0.0), CROSS, teacher)(student, batch)
+    distilled, terms = build_distillation(config(loss, 0.0), CROSS, asking(teacher))(student, batch)
     assert torch.equal(plain, distilled)
     assert torch.equal(terms["label_loss"], plain)
 
@@ -112,18 +124,18 @@ def test_the_parts_are_weighed_and_told(
 ) -> None:
     student = Student(heads=heads)
     settings = config(loss, 0.25)
-    total, terms = build_distillation(settings, CROSS, teacher)(student, batch)
+    total, terms = build_distillation(settings, CROSS, asking(teacher))(student, batch)
 
     outputs = student(batch.images)
     labelled, taught = outputs if heads == 2 else (outputs, outputs)
-    lesson = teacher(batch.images)
-    distance = (soft(settings) if loss is Teaching.soft else hard)(taught, lesson)
+    said = teacher(batch.images)
+    distance = (soft(settings) if loss is Teaching.soft else hard)(taught, lesson(said))
     assert total.item() == pytest.approx(
         (0.75 * CROSS(labelled, batch.targets) + 0.25 * distance).item()
     )
     assert terms["teacher_loss"].item() == pytest.approx(distance.item())
-    right = (lesson.argmax(1) == batch.targets).float().mean().item()
-    agreed = (lesson.argmax(1) == taught.argmax(1)).float().mean().item()
+    right = (said.argmax(1) == batch.targets).float().mean().item()
+    agreed = (said.argmax(1) == taught.argmax(1)).float().mean().item()
     assert terms["teacher_top1"].item() == pytest.approx(100 * right)
     assert terms["agreement"].item() == pytest.approx(100 * agreed)
 
@@ -135,7 +147,7 @@ def test_each_head_learns_its_own_and_the_teacher_nothing(
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     for weight, silent in ((0.0, 1), (1.0, 0)):
         student = Student(heads=2)
-        total, _ = build_distillation(config(loss, weight), CROSS, teacher)(student, batch)
+        total, _ = build_distillation(config(loss, weight), CROSS, asking(teacher))(student, batch)
         total.backward()
         for number, head in enumerate(student.heads):
             moved = float(head.weight.grad.abs().sum())
@@ -145,10 +157,9 @@ def test_each_head_learns_its_own_and_the_teacher_nothing(
 
 
 def test_mixed_targets_count_by_their_larger_part(batch: Batch, teacher: nn.Module) -> None:
-    lesson = teacher(batch.images).argmax(1)
-    mixed = 0.6 * torch.eye(C)[lesson] + 0.4 * torch.eye(C)[(lesson + 1) % C]
-    mixed_batch = Batch(images=batch.images, targets=mixed, indices=batch.indices)
-    _, terms = build_distillation(config(Teaching.hard, 0.5), CROSS, teacher)(
-        Student(heads=1), mixed_batch
+    named = teacher(batch.images).argmax(1)
+    mixed = 0.6 * torch.eye(C)[named] + 0.4 * torch.eye(C)[(named + 1) % C]
+    _, terms = build_distillation(config(Teaching.hard, 0.5), CROSS, asking(teacher))(
+        Student(heads=1), replace(batch, targets=mixed)
     )
     assert terms["teacher_top1"].item() == 100

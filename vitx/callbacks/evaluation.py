@@ -58,11 +58,14 @@ class Evaluation(Callback):
         """Return what a step's metrics row says of its evaluation; empty where there was none."""
         if step != self.latest_step:
             return {}
-        return {
-            f"{'val' if kind == 'model' else 'val_ema'}/{name}": getattr(result, name)
-            for kind, result in self.latest.items()
-            for name in ("top1", "top5", "loss")
-        }
+        row = {}
+        for kind, result in self.latest.items():
+            prefix = "val" if kind == "model" else "val_ema"
+            for name in ("top1", "top5", "loss"):
+                row[f"{prefix}/{name}"] = getattr(result, name)
+                for head, own in result.heads.items():
+                    row[f"{prefix}/{head}/{name}"] = getattr(own, name)
+        return row
 
     def state_dict(self) -> dict[str, Any]:
         """Return the latest and the best results."""
@@ -75,6 +78,6 @@ class Evaluation(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take those results over."""
-        self.latest = {kind: EvalResult(**counts) for kind, counts in state["latest"].items()}
+        self.latest = {kind: EvalResult.restore(counts) for kind, counts in state["latest"].items()}
         self.latest_step, self.best_step = state["latest_step"], state["best_step"]
         self.best_top1 = state["best_top1"]

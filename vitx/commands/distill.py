@@ -19,12 +19,12 @@ def run(config: DistillConfig, job: Job) -> str:
     """Distil, or go on distilling, one run; return how it came out."""
     opened = choose_run(config, job)
     if not opened.run.result.is_file():
-        _ready_teacher(opened)
+        _ready_teachers(opened)
     return train.run(config, job)
 
 
-def _ready_teacher(opened: Opened) -> None:
-    """Train the teacher where it has to be trained, as a run of its own.
+def _ready_teachers(opened: Opened) -> None:
+    """Train the teachers that have to be trained, each as a run of its own.
 
     Raises:
         VitxError: it can't be had; or the student would be refused, which is said before hours
@@ -34,23 +34,28 @@ def _ready_teacher(opened: Opened) -> None:
     # torch takes seconds to import.
     from vitx.data.sources import load_splits
     from vitx.parts import find_problems
-    from vitx.teaching import plan_teacher, refuse_other_teacher
+    from vitx.teaching.build import refuse_other_teachers
+    from vitx.teaching.plan import plan_teachers
 
     config, run = opened.config, opened.run
     assert isinstance(config, DistillConfig)  # noqa: S101 (of this verb)
-    found = plan_teacher(config, load_splits(config.dataset))
-    if run.record.is_file():
-        refuse_other_teacher(run.read_record(), found)
-    if found.file is not None:
+    plans = plan_teachers(config, load_splits(config.dataset))
+    missing = [plan for plan in plans if plan.file is None]
+    if not missing:
         return
+    if run.record.is_file():
+        there = [None if plan.file else "" for plan in plans]
+        refuse_other_teachers(run.read_record(), there)
     problems = Problems()
     problems.tried(run.try_make)
     problems.tried(run.refuse_in_use)
     find_problems(config, problems)
     problems.raise_all()
-    print(f"The teacher is trained first, in {found.origin}: {found.why}.", flush=True)
-    try:
-        train.run(found.config, Job(is_part=True))
-    except (Interrupted, Preempted) as error:
-        raise type(error)(f"{error}, of the teacher; the same command goes on with it") from error
+    for plan in missing:
+        print(f"The teacher is trained first, in {plan.origin}: {plan.why}.", flush=True)
+        try:
+            train.run(plan.config, Job(is_part=True))
+        except (Interrupted, Preempted) as error:
+            told = f"{error}, of the teacher; the same command goes on with it"
+            raise type(error)(told) from error
     print("\nNow the student.", flush=True)

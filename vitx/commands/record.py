@@ -55,7 +55,7 @@ def recorded(
         "data": before.get("data"),
         "classes": before.get("classes"),
         "weights": before.get("weights"),
-        "teacher": before.get("teacher"),
+        "teachers": before.get("teachers"),
         "wandb_id": before.get("wandb_id"),
     }
     write_json(run.record, record)

@@ -31,7 +31,7 @@ from vitx.parts import Parts, bad_image_policy, find_problems, gather, make_deco
 from vitx.runs import find_run, writable_place
 from vitx.runtime.device import forget_peak_memory, usable_cores, usable_memory_bytes
 from vitx.runtime.signals import StopRequest
-from vitx.teaching import refuse_other_teacher
+from vitx.teaching.build import refuse_other_teachers
 from vitx.trial import evaluation_pace, try_out
 
 _GIB = 2**30
@@ -111,8 +111,8 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
         del snapshot  # as much memory as the model
         record = run.read_record()
         refuse_other_data(record, parts.splits.fingerprint())
-        if parts.teacher is not None:
-            refuse_other_teacher(record, parts.teacher[1])
+        if parts.tutor is not None:
+            refuse_other_teachers(record, [each.sha256 for each in parts.tutor.teachers])
     for each in opening_lines(opened, trainer, parts, step=done):
         print(each)
     print(line("classes", listed(parts.splits.classes)))
@@ -129,11 +129,13 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
     print(line("disk", _disk(config, trial, parts, place)))
     problems.tried(lambda: _refuse_memory(config, trial, cost, parts))
     problems.tried(lambda: _refuse_disk(config, trial, parts, place))
-    if parts.teacher is not None and parts.teacher[1].file is None:
+    for teacher in parts.tutor.teachers if parts.tutor is not None else ():
+        if teacher.plan.file is not None:
+            continue
         print("\nits teacher, trained before it")
         own = Problems()
         job = Job(is_part=True)
-        rehearse_training(parts.teacher[1].config, job, own, incomplete=frozenset())
+        rehearse_training(teacher.plan.config, job, own, incomplete=frozenset())
         problems.found += [type(error)(f"the teacher: {error}") for error in own.found]
 
 
@@ -174,7 +176,12 @@ def _tried(trial: Trial, parts: Parts) -> str:
 def _memory(trial: Trial, cost: Cost, parts: Parts) -> str:
     usable = usable_memory_bytes(parts.machine.device)
     limit = "" if usable is None else f" of {_gib(usable)}"
-    names = {"model": "weights", "optimizer": "optimizer", "ema": "average"}
+    names = {
+        "model": "weights",
+        "optimizer": "optimizer",
+        "ema": "average",
+        "helper": "projections",
+    }
     sizes: dict[str, float] = {names[name]: size for name, size in trial.file_bytes.items()}
     if trial.picture_bytes:  # unknown where a pass has a picture or two
         sizes["backward pass"] = trial.picture_bytes * parts.plan.micro_batch

@@ -15,11 +15,10 @@ from vitx.commands.opening import Opened
 from vitx.config.schema import TrainConfig
 from vitx.models.build import count_parameters
 from vitx.models.of_run import picture_format
-from vitx.models.teacher import Teacher
 from vitx.optim.groups import summarise
 from vitx.parts import Parts
 from vitx.records import Plan
-from vitx.teaching import TeacherPlan
+from vitx.teaching.tutor import Tutor
 from vitx.train.trainer import Trainer
 
 
@@ -56,8 +55,8 @@ def opening_lines(
         yield line("weights", f"{parts.transfer.loaded} tensors of {parts.transfer.origin}")
         for note in parts.transfer.notes():
             yield line("", note)
-    if parts.teacher is not None:
-        yield from _teacher(*parts.teacher)
+    if parts.tutor is not None:
+        yield from _teachers(parts.tutor, plan)
     yield line("batch", _batch(plan))
     yield line("length", f"{plan.total_steps} steps, {plan.steps_per_epoch} to the epoch")
     yield line("optimizer", _optimizer(config))
@@ -85,6 +84,7 @@ def closing_lines(opened: Opened, result: dict[str, Any], *, alone: bool) -> Ite
     """Say what came out, where it is, and, where it is all that was asked for, what to try next."""
     run = opened.run.path
     yield f"\n{result_line(result)}"
+    yield from head_lines(result)
     for number, what in (
         (result["train_skipped"], "training pictures could not be decoded and were replaced"),
         (result["skipped"], "validation pictures could not be decoded and are not counted"),
@@ -110,6 +110,13 @@ def result_line(result: dict[str, Any]) -> str:
     )
 
 
+def head_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Say what each head of a distillation token, and each fusion of the two, came to."""
+    if heads := result.get("heads"):
+        each = (f"{name.replace('_', ' ')} {own['top1']:.2f} %" for name, own in heads.items())
+        yield f"heads: top-1 of {', '.join(each)}"
+
+
 def line(name: str, text: str) -> str:
     """Return a line of a report: its name, then what there is to say."""
     return f"{name:<10} {text}"
@@ -128,15 +135,16 @@ def _pictures(config: TrainConfig) -> str:
     )
 
 
-def _teacher(teacher: Teacher, found: TeacherPlan) -> Iterator[str]:
-    where = f" of {found.origin}" if found.file else ""
-    name, millions = (
-        found.config.model.name,
-        sum(each.numel() for each in teacher.parameters()) / 1e6,
-    )
-    yield line("teacher", f"{name}{where}, {millions:.2f} M parameters")
-    if found.why:
-        yield line("", f"is trained first, in {found.origin}: {found.why}")
+def _teachers(tutor: Tutor, plan: Plan) -> Iterator[str]:
+    for each in tutor.teachers:
+        found = each.plan
+        where = f" of {found.origin}" if found.file else ""
+        millions = sum(tensor.numel() for tensor in each.model.parameters()) / 1e6
+        yield line("teacher", f"{found.config.model.name}{where}, {millions:.2f} M parameters")
+        if found.why:
+            yield line("", f"is trained first, in {found.origin}: {found.why}")
+    for told in tutor.lines(plan):
+        yield line("", told)
 
 
 def _batch(plan: Plan) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import path_of, steps_in
-from vitx.commands.report_lines import result_line
+from vitx.commands.report_lines import head_lines, result_line
 from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
 from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
@@ -80,11 +80,15 @@ def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResu
         "dataset": (config.dataset or trained.dataset).path or "digits",
         "split": scoring.images.name,
     }
+    if result.heads:
+        written["head"] = scoring.config.evaluation.head.name
     with storage_errors(run.evaluations):
         run.evaluations.mkdir(exist_ok=True)
         _write_samples(run.evaluations / f"{suite}.parquet", samples)
     write_json(run.evaluations / f"{suite}.json", written)
     console.say(result_line(written))
+    for line in head_lines(written):
+        console.say(line)
     if config.dataset is None:
         console.say(_comparison(run, step=step, weights=weights, written=written))
     console.say(f"written to {run.evaluations / suite}.json and .parquet")
@@ -209,7 +213,9 @@ def _settings(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) 
         dataset=dataset,
         runtime=dataclasses.replace(trained.runtime, device=config.device, threads=threads),
         evaluation=dataclasses.replace(
-            trained.evaluation, batch_size=config.batch_size or trained.evaluation.batch_size
+            trained.evaluation,
+            batch_size=config.batch_size or trained.evaluation.batch_size,
+            head=config.head or trained.evaluation.head,
         ),
     )
 
@@ -235,6 +241,7 @@ def _comparison(run: RunDir, *, step: int, weights: str, written: dict[str, Any]
         return f"training recorded its result at step {recorded['step']}"
     names = ("top1", "top5", "loss", "count")
     before = recorded[weights]
+    before = before.get("heads", {}).get(written.get("head"), before)
     if all(before[name] == written[name] for name in names):
         return "exactly what training recorded"
     return f"training recorded top-1 {before['top1']!r}, loss {before['loss']!r}"

@@ -23,7 +23,8 @@ from vitx.loggers.jsonl import JsonlLogger
 from vitx.runs import write_json
 from vitx.runtime.device import peak_memory_bytes
 from vitx.runtime.signals import StopRequest
-from vitx.teaching import TeacherPlan, refuse_other_teacher
+from vitx.teaching.build import refuse_other_teachers
+from vitx.teaching.tutor import Tutor
 
 
 def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
@@ -46,8 +47,8 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
             _note_exactness(assembly, record, compile_=config.runtime.compile, resumed=snapshot)
             if assembly.parts.transfer is not None:
                 record["weights"] = dataclasses.asdict(assembly.parts.transfer)
-            if assembly.parts.teacher is not None:
-                _note_teacher(assembly.parts.teacher[1], record)
+            if assembly.parts.tutor is not None:
+                _note_teachers(assembly.parts.tutor, record)
             splits = assembly.parts.splits
             data = splits.fingerprint()
             if snapshot is not None:
@@ -59,7 +60,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
             step = None if snapshot is None else snapshot.step
             for line in opening_lines(opened, assembly.trainer, assembly.parts, step=step):
                 console.say(line)
-            with closing(assembly.trainer):
+            with closing(assembly):
                 assembly.trainer.fit()
             result = _result(assembly, opened)
             summary |= result
@@ -142,13 +143,17 @@ def refuse_other_data(record: dict[str, Any], data: str) -> None:
         )
 
 
-def _note_teacher(plan: TeacherPlan, record: dict[str, Any]) -> None:
-    record["teacher"] = {
-        "sha256": refuse_other_teacher(record, plan),
-        "name": plan.config.model.name,
-        "origin": plan.origin,
-        "file": str(plan.file),
-    }
+def _note_teachers(tutor: Tutor, record: dict[str, Any]) -> None:
+    refuse_other_teachers(record, [each.sha256 for each in tutor.teachers])
+    record["teachers"] = [
+        {
+            "sha256": each.sha256,
+            "name": each.plan.config.model.name,
+            "origin": each.plan.origin,
+            "file": str(each.plan.file),
+        }
+        for each in tutor.teachers
+    ]
 
 
 def _result(assembly: Assembly, opened: Opened) -> dict[str, Any]:

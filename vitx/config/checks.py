@@ -13,7 +13,10 @@ from vitx.config.schema import (
     DatasetKind,
     DistillConfig,
     EvalConfig,
+    Keeping,
+    Precision,
     ScheduleKind,
+    TeacherSource,
     TrainConfig,
 )
 from vitx.errors import UsageError
@@ -226,14 +229,29 @@ def _augmentation(augmentation: AugmentationConfig) -> Iterator[str]:
 
 def _distillation(config: DistillConfig) -> Iterator[str]:
     teacher, distillation = config.teacher, config.distillation
-    if teacher.name is None and teacher.weights is None:
-        yield "teacher.name is needed: an architecture, or a run in teacher.weights"
-    if teacher.image_px is not None:
-        yield from _at_least("teacher.image_px", teacher.image_px, 1)
-    yield from _duration("teacher.epochs", teacher.epochs)
+    for number, source in enumerate(teacher.sources):
+        yield from _source(source, f"teacher.also[{number - 1}]" if number else "teacher")
+    for name in ("top_k", "reuse_epochs"):
+        if (value := getattr(teacher, name)) is not None:
+            yield from _at_least(f"teacher.{name}", value, 1)
+    if teacher.cache_precision is Precision.auto:
+        yield "teacher.cache_precision=auto: expected fp32, bf16 or fp16"
+    if distillation.features and (teacher.also or teacher.cache is not Keeping.none):
+        yield "distillation.features: needs one teacher that is asked; also and cache go without"
+    yield from _finite_at_least("distillation.feature_weight", distillation.feature_weight, 0)
     yield from _within("distillation.weight", distillation.weight, 0, 1)
     if not 0 < distillation.temperature < math.inf:
         yield f"distillation.temperature={distillation.temperature}: expected more than 0"
+
+
+def _source(source: TeacherSource, at: str) -> Iterator[str]:
+    if source.name is None and source.weights is None:
+        yield f"{at}.name is needed: an architecture, or a run in {at}.weights"
+    if source.image_px is not None:
+        yield from _at_least(f"{at}.image_px", source.image_px, 1)
+    if not 0 < source.crop_ratio <= 1:
+        yield f"{at}.crop_ratio={source.crop_ratio}: expected more than 0, at most 1"
+    yield from _duration(f"{at}.epochs", source.epochs)
 
 
 def _within(

@@ -20,7 +20,7 @@ from vitx.data.mixing import Mixing
 from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSamples, collate
 from vitx.errors import DataError
-from vitx.records import Batch
+from vitx.records import Batch, Place
 from vitx.runtime.device import usable_cores
 
 # A worker that says nothing for this long is taken for hung; whether one died is asked more often.
@@ -54,7 +54,7 @@ class TrainStream:
         bad_images: BadImagePolicy,
         bad_rows: set[int],
     ) -> None:
-        self._mixing, self._device, self._size = mixing, device, sampler.plan.micro_batch
+        self._mixing, self._device, self._plan = mixing, device, sampler.plan
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._bad_images, self._bad_rows = bad_images, bad_rows
         self._loading = Loading(samples, batch_sampler=sampler, workers=workers, device=device)
@@ -79,11 +79,16 @@ class TrainStream:
         if raw is None:
             raise IndexError(f"the run has no step {step}")
         self._bad_images.check(raw.bad, self._bad_rows)
-        if len(raw.labels) < self._size:
+        plan, data_step = self._plan, self._plan.data_step(step)
+        if len(raw.labels) < plan.micro_batch:
             raise DataError("too many pictures in a row can't be decoded")
         images = raw.images.to(self._device, memory_format=self._format, non_blocking=True)
         labels = raw.labels.to(self._device, non_blocking=True)
-        batch = self._mixing(Batch(images=images, targets=labels, indices=raw.indices), step, micro)
+        epoch, step_in_epoch = divmod(data_step, plan.steps_per_epoch)
+        first = step_in_epoch * plan.batch_size + micro * plan.micro_batch
+        place = Place(step=step, epoch=epoch, first=first)
+        batch = Batch(images=images, targets=labels, indices=raw.indices, place=place)
+        batch = self._mixing(batch, data_step, micro)
         self.wait_s += time.perf_counter() - started
         return batch
 

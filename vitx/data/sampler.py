@@ -58,7 +58,7 @@ class MicroBatchSampler:
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         plan, epoch, order = self.plan, -1, np.empty(0, np.int64)
-        for step in range(self.start_step, plan.total_steps):
+        for step in map(plan.data_step, range(self.start_step, plan.total_steps)):
             if step // plan.steps_per_epoch != epoch:
                 epoch = step // plan.steps_per_epoch
                 order = epoch_order(self.samples, seed=self.seed, epoch=epoch)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitx.config.schema import Precision
+from vitx.config.schema import Head, Precision
 from vitx.data.loader import Loading
-from vitx.data.samples import BadImagePolicy, EvalSamples
+from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch
 from vitx.errors import DataError
 from vitx.evaluate.metrics import in_top_k, loss_sum
+from vitx.models import heads
 from vitx.records import EvalResult
 from vitx.runtime.device import autocast
 
@@ -45,10 +46,11 @@ class Evaluator:
         precision: Precision,
         channels_last: bool,
         bad_images: BadImagePolicy,
+        head: Head = Head.mean_logits,
     ) -> None:
         self.batch_size, self.device, self.precision = batch_size, device, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._bad_images = bad_images
+        self._bad_images, self._head = bad_images, head
         self.samples, self._workers = samples, workers
 
     def __call__(
@@ -57,7 +59,7 @@ class Evaluator:
         """Score a model; it is left in the mode it was in.
 
         Args:
-            model: gives [B, C] logits.
+            model: gives [B, C] logits; of a distillation token, those of `head` count.
             stop: polled between batches.
 
         Returns:
@@ -70,12 +72,15 @@ class Evaluator:
         training = model.training
         model.eval()
         try:
-            with Loading(
-                self.samples,
-                batch_size=self.batch_size,
-                workers=self._workers,
-                device=self.device,
-            ) as batches:
+            with (
+                heads.apart(model),
+                Loading(
+                    self.samples,
+                    batch_size=self.batch_size,
+                    workers=self._workers,
+                    device=self.device,
+                ) as batches,
+            ):
                 return self._score(model, batches, stop)
         finally:
             model.train(training)
@@ -99,19 +104,18 @@ class Evaluator:
                 continue
             images = raw.images.to(self.device, memory_format=self._format, non_blocking=True)
             with autocast(self.precision, self.device):
-                logits = model(images)
+                said = model(images)
             # Scores on the CPU: one transfer, and sums in float64 on every device.
-            logits = logits.float().cpu()
-            total = total + EvalResult(
-                count=len(raw.labels),
-                top1_count=int(in_top_k(logits, raw.labels, 1).sum()),
-                top5_count=int(in_top_k(logits, raw.labels, 5).sum()),
-                loss_sum=loss_sum(logits, raw.labels),
-                skipped=len(raw.bad),
-            )
-            prediction = logits.argmax(1)
-            confidence = logits.softmax(1).gather(1, prediction[:, None]).squeeze(1)
-            columns.append((raw.indices, raw.labels, prediction, confidence))
+            if isinstance(said, tuple):
+                answers = heads.answers(*(logits.float().cpu() for logits in said))
+                logits = answers[self._head]
+                apart = {head.name: _counted(answer, raw) for head, answer in answers.items()}
+            else:
+                logits, apart = said.float().cpu(), {}
+            total = total + replace(_counted(logits, raw), heads=apart)
+            highest = logits.argmax(1)
+            sure = logits.softmax(1).gather(1, highest[:, None]).squeeze(1)
+            columns.append((raw.indices, raw.labels, highest, sure))
         if total.count == 0:
             raise DataError("the validation split has no picture that can be decoded")
         index, label, prediction, confidence = (
@@ -120,3 +124,13 @@ class Evaluator:
         return total, PerSample(
             index=index, label=label, prediction=prediction, confidence=confidence
         )
+
+
+def _counted(logits: Tensor, raw: RawBatch) -> EvalResult:
+    return EvalResult(
+        count=len(raw.labels),
+        top1_count=int(in_top_k(logits, raw.labels, 1).sum()),
+        top5_count=int(in_top_k(logits, raw.labels, 5).sum()),
+        loss_sum=loss_sum(logits, raw.labels),
+        skipped=len(raw.bad),
+    )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vitx.errors import StorageError, near_matches
 from vitx.models.build import tag_in, tags_of
@@ -58,8 +61,6 @@ def download(weights: str, *, name: str) -> Path:
         StorageError: it can't be had.
     """
     declare_missing_ops()
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from timm.models import get_pretrained_cfg
 
     place = weights.removeprefix(HUB)
@@ -68,27 +69,85 @@ def download(weights: str, *, name: str) -> Path:
         place = cfg.hf_hub_id if cfg is not None and cfg.hf_hub_id else ""
         if not place:
             raise StorageError(f"model.weights={weights}: timm knows the tag, the Hub has no file")
-    repository, _, revision = place.partition("@")
     for filename in _HUB_FILES:
-        try:
-            with _quiet():
-                path = hf_hub_download(repository, filename, revision=revision or None)
-        except LocalEntryNotFoundError as error:
-            raise StorageError(
-                f"model.weights={weights}: {repository} is not in the cache and the Hub can't be "
-                "reached; download it elsewhere and name the file"
-            ) from error
-        except EntryNotFoundError:
-            continue
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise StorageError(
-                f"model.weights={weights}: {repository} can't be had from the Hub: {reason}"
-            ) from error
-        return as_safetensors(Path(path), name=name)
-    raise StorageError(
-        f"model.weights={weights}: {repository} has no {' and no '.join(_HUB_FILES)}"
-    )
+        if (path := _fetched(place, filename, weights=weights)) is not None:
+            return as_safetensors(path, name=name)
+    raise StorageError(f"model.weights={weights}: {place} has no {' and no '.join(_HUB_FILES)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a repository of the Hub says of its model, in timm's words.
+
+    Attributes:
+        architecture: timm's name.
+        args: its further arguments.
+        classes: names or descriptions of its classes in order; None where it tells none.
+        num_classes: their number; None where it does not tell.
+        image_px: side of its pictures.
+        mean: of its normalisation.
+        std: of its normalisation.
+    """
+
+    architecture: str | None
+    args: dict[str, Any]
+    classes: list[str] | None
+    num_classes: int | None
+    image_px: int | None
+    mean: list[float] | None
+    std: list[float] | None
+
+
+def read_card(weights: str) -> Card:
+    """Return what `hf-hub:org/name` says of itself in config.json.
+
+    Raises:
+        StorageError: it can't be had, or is no object.
+    """
+    path = _fetched(weights.removeprefix(HUB), "config.json", weights=weights)
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        of_weights = said.get("pretrained_cfg") or {}
+        names = said.get("label_names")
+        size = of_weights.get("input_size") or (None,)
+        return Card(
+            architecture=said.get("architecture"),
+            args=dict(said.get("model_args") or {}),
+            classes=[str(name) for name in names] if isinstance(names, list) else None,
+            num_classes=said.get("num_classes"),
+            image_px=size[-1],
+            mean=of_weights.get("mean"),
+            std=of_weights.get("std"),
+        )
+    except (ValueError, AttributeError, TypeError, OSError) as error:
+        raise StorageError(f"{weights}: its config.json can't be read: {error}") from error
+
+
+def _fetched(place: str, filename: str, *, weights: str) -> Path | None:
+    """Return a file of a repository, or None where it has no such file.
+
+    Raises:
+        StorageError: it can't be had.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    repository, _, revision = place.partition("@")
+    try:
+        with _quiet():
+            return Path(hf_hub_download(repository, filename, revision=revision or None))
+    except LocalEntryNotFoundError as error:
+        raise StorageError(
+            f"model.weights={weights}: {repository} is not in the cache and the Hub can't be "
+            "reached; download it elsewhere and name the file"
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StorageError(
+            f"model.weights={weights}: {repository} can't be had from the Hub: {reason}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ class Teacher(nn.Module):
         model: on its device; stays in evaluation mode.
         given: the pictures of the student.
         wanted: the pictures it was trained on.
+        crop_ratio: share of the side that it sees, from the middle; the resized picture is so much
+            larger than what is cut out of it.
     """
 
     given_mean: Tensor
@@ -32,10 +34,18 @@ class Teacher(nn.Module):
     wanted_std: Tensor
     grey: Tensor
 
-    def __init__(self, model: nn.Module, *, given: PictureFormat, wanted: PictureFormat) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        given: PictureFormat,
+        wanted: PictureFormat,
+        crop_ratio: float = 1.0,
+    ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self._given, self._wanted = given, wanted
+        self._side = round(wanted.image_px / crop_ratio)  # before the crop
         device = next(model.parameters()).device
         for name, values in (
             ("given_mean", given.mean),
@@ -59,15 +69,17 @@ class Teacher(nn.Module):
 
     def adapt(self, images: Tensor) -> Tensor:
         """Return the student's pictures as the teacher was trained on them."""
-        given, wanted = self._given, self._wanted
-        if given == wanted:
+        given, wanted, side = self._given, self._wanted, self._side
+        if given == wanted and side == wanted.image_px:
             return images
         images = images * self.given_std + self.given_mean
         if given.channels > wanted.channels:
             images = (images * self.grey).sum(1, keepdim=True)
         else:
             images = images.expand(-1, wanted.channels, -1, -1)
-        if given.image_px != wanted.image_px:
-            side = (wanted.image_px, wanted.image_px)
-            images = F.interpolate(images, side, mode="bicubic", antialias=True)
+        if given.image_px != side:
+            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+        if side != wanted.image_px:
+            edge, px = (side - wanted.image_px) // 2, wanted.image_px
+            images = images[:, :, edge : edge + px, edge : edge + px]
         return (images - self.wanted_mean) / self.wanted_std

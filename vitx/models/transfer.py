@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vitx.config.schema import PosResize
 from vitx.errors import StorageError
+from vitx.models.architectures.distillation_token import begin_as_class_token
 
 _SHOWN = 4
 # Interpolation, antialiasing, aligned corners.
@@ -40,6 +41,7 @@ class Transfer:
         loaded: number of tensors that were taken over.
         head: why the classifier is a new one; empty where it was taken over.
         positions: what happened to the position embedding; empty where nothing had to.
+        distillation: how the distillation token begins, where the file has none.
         channels: what happened to the first convolution, where pictures have other channels.
         missing: parameters of the model that the file does not have.
         left_over: tensors of the file that the model has no place for.
@@ -51,6 +53,7 @@ class Transfer:
     loaded: int = 0
     head: str = ""
     positions: str = ""
+    distillation: str = ""
     channels: str = ""
     missing: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
@@ -64,6 +67,8 @@ class Transfer:
         """Yield what a user should know, a line each."""
         if self.head:
             yield f"new head: {self.head}"
+        if self.distillation:
+            yield self.distillation
         if self.positions:
             yield self.positions
         if self.channels:
@@ -111,7 +116,13 @@ def transfer(
     for name, tensor in found.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise StorageError(f"{source}: {name} has values that are not finite")
+    completed = begin_as_class_token(model, found)
     told = Transfer(source=source, file=str(path), sha256=_sha256(path))
+    if completed is not found:
+        told.distillation = (
+            "distillation token: it, its position and its head begin as the class token's"
+        )
+        found = completed
     wanted = model.state_dict()
     before = found.get("pos_embed")
     try:

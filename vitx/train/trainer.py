@@ -36,6 +36,7 @@ class Trainer:
 
     Attributes:
         model: the module whose weights are saved and evaluated.
+        helper: trained and saved with the model, but no part of it: projections of its features.
         forward: what the objective calls: the model itself, or its compiled form.
         open_stream: gives the batches from a state on.
         clip_norm: largest gradient norm, or None.
@@ -57,11 +58,15 @@ class Trainer:
     clip_norm: float | None
     clip_each: bool
     stop: StopRequest
+    helper: nn.Module | None = None
     callbacks: Sequence[Callback] = ()
     state: TrainState = field(default_factory=TrainState)
 
     def __post_init__(self) -> None:
-        self.parameters = [each for each in self.model.parameters() if each.requires_grad]
+        self.trained = self.model
+        if self.helper is not None:
+            self.trained = nn.ModuleDict({"model": self.model, "helper": self.helper})
+        self.parameters = [each for each in self.trained.parameters() if each.requires_grad]
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.precision is Precision.fp16
         )
@@ -135,8 +140,10 @@ class Trainer:
 
     def snapshot(self) -> Snapshot:
         """Return all that is needed to go on from here."""
-        tensors, skeleton = split(optimizer_tree(self.optimizer, self.model))
+        tensors, skeleton = split(optimizer_tree(self.optimizer, self.trained))
         files = {"model": dict(self.model.state_dict()), "optimizer": tensors}
+        if self.helper is not None:
+            files["helper"] = dict(self.helper.state_dict())
         if self.ema is not None:
             files["ema"] = dict(self.ema.module.state_dict())
         state: dict[str, Any] = {
@@ -156,10 +163,12 @@ class Trainer:
         """
         try:
             self.model.load_state_dict(snapshot.tensors["model"])
+            if self.helper is not None:
+                self.helper.load_state_dict(snapshot.tensors["helper"])
             if self.ema is not None:
                 self.ema.module.load_state_dict(snapshot.tensors["ema"])
             tree = join(snapshot.tensors["optimizer"], snapshot.state["optimizer"])
-            load_optimizer_tree(self.optimizer, self.model, tree)
+            load_optimizer_tree(self.optimizer, self.trained, tree)
             if snapshot.state["scaler"]:  # empty where the run had another precision
                 self.scaler.load_state_dict(snapshot.state["scaler"])
             self.state.load(snapshot.state["train"])

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from vitx.config.schema.choices import (
     BadImage,
+    Combine,
     Crop,
     DatasetKind,
     DecayFrom,
     Divided,
     DropPathRule,
+    Head,
+    Keeping,
     Loss,
+    Mixed,
     Order,
     Per,
     Pool,
@@ -34,7 +38,12 @@ from vitx.config.schema.choices import (
     Weights,
 )
 from vitx.config.schema.data import AugmentationConfig, DatasetConfig
-from vitx.config.schema.distil import DistillationConfig, DistillConfig, TeacherConfig
+from vitx.config.schema.distil import (
+    DistillationConfig,
+    DistillConfig,
+    TeacherConfig,
+    TeacherSource,
+)
 from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
 from vitx.config.schema.model import ModelConfig, VariantConfig
 from vitx.config.schema.optimisation import (
@@ -58,6 +67,7 @@ __all__ = [
     "BadImage",
     "CHOICE",
     "CheckpointConfig",
+    "Combine",
     "Crop",
     "DatasetConfig",
     "DatasetKind",
@@ -70,10 +80,13 @@ __all__ = [
     "EvalConfig",
     "EvaluationConfig",
     "FILE",
+    "Head",
     "ImportConfig",
+    "Keeping",
     "LoggerConfig",
     "Loss",
     "MISSING",
+    "Mixed",
     "ModelConfig",
     "ModelsConfig",
     "ObjectiveConfig",
@@ -93,6 +106,7 @@ __all__ = [
     "ScheduleKind",
     "Stem",
     "TeacherConfig",
+    "TeacherSource",
     "Teaching",
     "TrainConfig",
     "VariantConfig",

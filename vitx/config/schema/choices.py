@@ -73,6 +73,36 @@ class Teaching(Enum):
     soft = "soft"
 
 
+class Head(Enum):
+    """Which answer of a model with a distillation token counts."""
+
+    mean_logits = "mean_logits"
+    mean_softmax = "mean_softmax"
+    class_head = "class_head"
+    distill_head = "distill_head"
+
+
+class Combine(Enum):
+    """What several teachers say together."""
+
+    average = "average"
+    draw = "draw"
+
+
+class Keeping(Enum):
+    """What is stored of a teacher."""
+
+    none = "none"
+    outputs = "outputs"
+
+
+class Mixed(Enum):
+    """What a stored answer to a mixed picture is."""
+
+    output = "output"
+    mix = "mix"
+
+
 class Divided(Enum):
     """What a sum over pictures and classes is divided by."""
 

@@ -19,6 +19,8 @@ class VariantConfig:
     """linear (one convolution per patch) or conv (3x3 ones of stride 2); null is its own."""
     pool: Pool | None = None
     """token (class token) or avg (mean of the patches, no class token); null is its own."""
+    distillation_token: bool = False
+    """A plain ViT or DeiT gets DeiT's distillation token and a head for it."""
     xca: bool = True
     """XCiT: cross-covariance attention; false leaves it out."""
     lpi: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vitx.config.schema.choices import Precision, WandbMode
+from vitx.config.schema.choices import Head, Precision, WandbMode
 from vitx.config.schema.data import AugmentationConfig, DatasetConfig
 from vitx.config.schema.model import ModelConfig
 from vitx.config.schema.optimisation import (
@@ -33,6 +33,8 @@ class EvaluationConfig:
     """Interval of evaluations: 1ep, 500st or 10%; the last step is always evaluated."""
     batch_size: int | None = None
     """Pictures per forward pass; null is twice the training micro-batch, at most 256."""
+    head: Head = Head.mean_logits
+    """Of a distillation token: mean_logits (DeiT's code), mean_softmax (its paper), one."""
 
 
 @dataclass(kw_only=True)

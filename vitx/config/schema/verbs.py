@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vitx.config.schema.choices import Order, RecipeAction, Scale, Weights
+from vitx.config.schema.choices import Head, Order, RecipeAction, Scale, Weights
 from vitx.config.schema.data import DatasetConfig
 from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
 
@@ -19,6 +19,8 @@ class EvalConfig:
     """last, best, or a step number."""
     weights: Weights = Weights.auto
     """model, ema, or auto: ema where the run kept one."""
+    head: Head | None = None
+    """Of a distillation token: mean_logits, mean_softmax, class_head, distill_head."""
     suite: str | None = None
     """Name of the result, eval/<suite>.json and .parquet; null is val, the run's own split."""
     dataset: DatasetConfig | None = None

@@ -13,7 +13,7 @@ from timm.models.xcit import Xcit
 from torch import nn
 
 from vitx.config.schema import Pool, PosEmbed, Stem, VariantConfig
-from vitx.models.architectures import xcit
+from vitx.models.architectures import distillation_token, xcit
 from vitx.models.architectures.embedding import Embedding, RelativeAttention
 
 _AS_PUBLISHED = VariantConfig()
@@ -70,10 +70,16 @@ def refuse_unknown(published: nn.Module, variant: VariantConfig) -> None:
         if name in _OF_XCIT and not isinstance(published, Xcit):
             raise ValueError(f"model.variant.{name} is for XCiT")
         if isinstance(published, Xcit):
+            if name == "distillation_token":
+                raise ValueError(
+                    f"model.variant.{name} is for ViT and DeiT; an XCiT learns with one"
+                )
             continue
         if name != "stem" and isinstance(published, VisionTransformerDistilled):
             raise ValueError(f"model.variant.{name} is not for a model with a distillation token")
-        if name != "pool" and type(published.patch_embed) is not PatchEmbed:
+        if name == "distillation_token":
+            distillation_token.refuse_misfit(published, variant)
+        elif name != "pool" and type(published.patch_embed) is not PatchEmbed:
             raise ValueError(f"model.variant.{name} is not for a hybrid with a CNN in it")
     if isinstance(published, Xcit) and variant.pos_embed not in (None, PosEmbed.none):
         raise ValueError("model.variant.pos_embed: an XCiT has its Fourier embedding or none")
@@ -88,7 +94,10 @@ def vary(model: nn.Module, variant: VariantConfig) -> None:
     """
     if isinstance(model, Xcit):
         xcit.vary(model, variant)
-    elif variant.pos_embed is PosEmbed.relative:
+        return
+    if variant.distillation_token and isinstance(model, VisionTransformer):
+        distillation_token.add_distillation_token(model)
+    if variant.pos_embed is PosEmbed.relative:
         vit: Any = model
         for block in vit.blocks:
             block.attn = RelativeAttention(

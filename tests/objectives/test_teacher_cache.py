@@ -1,0 +1,285 @@
+"""Stored answers: exact where they claim to be, never trusted unseen, shared between writers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vitx.config.schema import Precision
+from vitx.errors import StorageError, UsageError
+from vitx.objectives import teacher_cache
+from vitx.objectives.lesson import Answer
+from vitx.objectives.teacher_cache import AnswerStore, Encoding, refuse_encoding
+
+C, PLACES = 11, 600
+CPU = torch.device("cpu")
+
+
+def draw(count: int, *, seed: int = 0, classes: int = C) -> Answer:
+    generator = torch.Generator().manual_seed(seed)
+    return Answer.of(3 * torch.randn(count, classes, generator=generator))
+
+
+def encoding(top_k: int | None = None, precision: Precision = Precision.fp32) -> Encoding:
+    return Encoding(classes=C, top_k=top_k, precision=precision)
+
+
+class Said(list[str]):
+    def __call__(self, text: str) -> None:
+        self.append(text)
+
+
+def store(folder: Path, *, say: Said | None = None, top_k: int | None = None, **more: object):
+    heard = Said() if say is None else say
+    identity = {"seed": more.pop("seed", 0)}
+    return AnswerStore(folder, identity, encoding(top_k), places=PLACES, say=heard, **more)
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16, Precision.fp16])
+def test_all_classes_come_back_as_far_as_the_precision_goes(precision: Precision) -> None:
+    answer = draw(20)
+    code = encoding(None, precision)
+    back = code.decode(code.encode(answer), CPU)
+    digits = {Precision.fp32: 0.0, Precision.bf16: 2.0**-8, Precision.fp16: 2.0**-11}[precision]
+    assert torch.allclose(back.logits, answer.logits, rtol=digits, atol=0)
+    assert torch.equal(back.classes, answer.classes)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 5, C - 1])
+def test_the_highest_come_back_and_the_rest_is_spread(top_k: int) -> None:
+    answer = draw(50)
+    code = encoding(top_k)
+    back = code.decode(code.encode(answer), CPU).logits.double().exp()
+    probabilities = answer.logits.double().softmax(1)
+
+    assert back.sum(1).tolist() == pytest.approx([1.0] * 50, rel=1e-6)
+    for row, (ours, theirs) in enumerate(zip(back, probabilities, strict=True)):
+        highest = theirs.argsort(descending=True)
+        assert ours[highest[:top_k]].tolist() == pytest.approx(
+            theirs[highest[:top_k]].tolist(), rel=1e-5
+        )
+        even = (1 - theirs[highest[:top_k]].sum().item()) / (C - top_k)
+        assert ours[highest[top_k:]].tolist() == pytest.approx([even] * (C - top_k), abs=1e-6), row
+    assert torch.equal(code.decode(code.encode(answer), CPU).classes, answer.classes)
+
+
+@pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16, Precision.fp16])
+def test_the_class_is_exact_among_equals(precision: Precision) -> None:
+    # So near that half precision can't tell them apart; argmax takes the lowest of equals.
+    logits = torch.zeros(3, C)
+    logits[0, 7], logits[1, [4, 9]], logits[2, 3] = 1e-6, 2.0, -1.0
+    for top_k in (1, 2, None):
+        code = encoding(top_k, precision)
+        assert code.decode(code.encode(Answer.of(logits)), CPU).classes.tolist() == [7, 4, 0]
+
+
+def test_a_certain_teacher_leaves_no_infinity() -> None:
+    logits = torch.full((2, C), -1e4)
+    logits[:, 3] = 1e4
+    code = encoding(2)
+    assert code.decode(code.encode(Answer.of(logits)), CPU).logits.isfinite().all()
+
+
+def test_more_classes_than_int16_has() -> None:
+    code = Encoding(classes=40_000, top_k=1, precision=Precision.fp16)
+    answer = Answer.of(torch.eye(40_000)[[39_999, 2]])
+    assert code.decode(code.encode(answer), CPU).classes.tolist() == [39_999, 2]
+    assert code.place_bytes == 1 + 4 + 2
+
+
+def test_what_was_written_is_read_by_another(tmp_path: Path) -> None:
+    ours = store(tmp_path)
+    answer = draw(100)
+    ours.write(3, 200, encoding().encode(answer))  # over the border of a shard of 256
+    assert ours.shard_places >= 256
+    ours.flush()
+
+    found = store(tmp_path).read(3, 210, 50)
+    assert found is not None
+    assert torch.equal(found["values"], answer.logits[10:60])
+    assert store(tmp_path).read(3, 199, 2) is None
+    assert store(tmp_path).read(2, 200, 2) is None
+    assert store(tmp_path, seed=1).read(3, 200, 2) is None
+    assert store(tmp_path, top_k=2).read(3, 200, 2) is None
+
+
+def test_batches_over_the_border_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher_cache, "_SHARD_BYTES", 1)  # 256 places, the fewest
+    ours, answer = store(tmp_path), draw(PLACES)
+    for first in range(0, PLACES, 75):
+        part = Answer(
+            logits=answer.logits[first : first + 75], classes=answer.classes[first : first + 75]
+        )
+        ours.write(0, first, encoding().encode(part))
+    ours.flush()
+    assert len(shards(tmp_path)) == 3
+    found = store(tmp_path).read(0, 0, PLACES)
+    assert found is not None
+    assert torch.equal(found["values"], answer.logits)
+    assert store(tmp_path).stored_places(1) == PLACES
+
+
+def test_the_first_answer_stays(tmp_path: Path) -> None:
+    first, second = store(tmp_path), store(tmp_path)
+    second.write(0, 0, encoding().encode(draw(10, seed=2)))
+    first.write(0, 5, encoding().encode(draw(10, seed=1)))
+    first.flush()
+    second.flush()
+    found = store(tmp_path).read(0, 0, 15)
+    assert found is not None
+    assert torch.equal(found["values"][5:], draw(10, seed=1).logits)
+    assert torch.equal(found["values"][:5], draw(10, seed=2).logits[:5])
+
+
+def _write_some(folder: Path, number: int) -> None:
+    torch.set_num_threads(1)
+    ours = store(folder)
+    for first in range(number * 10, PLACES, 40):
+        ours.write(0, first, encoding().encode(draw(10, seed=first)))
+        ours.flush()
+
+
+def test_several_processes_write_one_shard(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_write_some, args=(tmp_path, each)) for each in range(4)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join(60)
+        assert each.exitcode == 0
+    found = store(tmp_path).read(0, 0, PLACES)
+    assert found is not None
+    for first in range(0, PLACES, 10):
+        assert torch.equal(found["values"][first : first + 10], draw(10, seed=first).logits)
+    assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _of_another(path: Path) -> None:
+    other = store(path.parents[1], seed=5)
+    other.write(0, 0, encoding().encode(draw(PLACES, seed=9)))
+    other.flush()
+    shutil.copy(shards(other.folder)[0], path)
+    shutil.rmtree(other.folder)
+
+
+def _of_other_shape(path: Path) -> None:
+    tensors = load_file(path)
+    save_file({**tensors, "values": torch.zeros(3, C)}, path)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [_flip, _truncate, _of_another, _of_other_shape, _empty])
+def test_a_shard_that_can_not_be_trusted_is_named_and_made_again(
+    spoil: object, tmp_path: Path
+) -> None:
+    ours = store(tmp_path)
+    ours.write(0, 0, encoding().encode(draw(PLACES)))
+    ours.flush()
+    (path,) = shards(tmp_path)
+    spoil(path)  # type: ignore[operator]
+
+    said = Said()
+    again = store(tmp_path, say=said)
+    assert again.read(0, 0, 10) is None
+    assert again.read(0, 20, 10) is None
+    (line,) = said
+    assert str(path) in line
+    assert "the teacher is asked again" in line
+    again.write(0, 0, encoding().encode(draw(10, seed=4)))
+    again.flush()
+    found = store(tmp_path, say=said).read(0, 0, 10)
+    assert found is not None
+    assert torch.equal(found["values"], draw(10, seed=4).logits)
+    assert len(said) == 1
+
+
+def test_what_another_run_stored_meanwhile_is_seen(tmp_path: Path) -> None:
+    reader, writer = store(tmp_path), store(tmp_path)
+    assert reader.read(0, 0, 10) is None
+    writer.write(0, 0, encoding().encode(draw(10)))
+    writer.flush()
+    assert reader.read(0, 0, 10) is not None
+
+
+def test_it_is_saved_from_time_to_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    ours = store(tmp_path)
+    for first in range(0, 30, 10):
+        ours.write(0, first, encoding().encode(draw(10, seed=first)))
+    monkeypatch.undo()
+    assert store(tmp_path).read(0, 0, 20) is not None
+
+
+def test_a_rehearsal_writes_nothing(tmp_path: Path) -> None:
+    ours = store(tmp_path, read_only=True)
+    ours.write(0, 0, encoding().encode(draw(10)))
+    ours.flush()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_full_disk_is_told_of_once_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(teacher_cache, "_write", full)
+    said = Said()
+    ours = store(tmp_path, say=said)
+    for epoch in range(4):
+        ours.write(epoch, 0, encoding().encode(draw(10)))
+        ours.flush()
+    (line,) = said
+    assert "are not stored any more" in line
+    assert "the disk is full" in line
+    assert not shards(tmp_path)
+
+
+def test_room_is_reckoned_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = store(tmp_path)
+    whole = PLACES * ours.encoding.place_bytes
+    assert 10 * whole <= ours.missing_bytes(10, PLACES) <= 11 * whole + 16 * 2**20 * 2
+    for epoch in range(10):
+        ours.write(epoch, 0, encoding().encode(draw(PLACES)))
+    ours.flush()
+    assert ours.missing_bytes(10, PLACES) == 0
+    for path in shards(tmp_path):
+        assert whole <= path.stat().st_size <= whole + 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 30 * 2**20))
+    ours.refuse_small_disk(10, PLACES)
+    with pytest.raises(StorageError, match=r"teacher.reuse_epochs=\d+ fits, or point .VITX_CACHE"):
+        ours.refuse_small_disk(10_000, PLACES)
+
+
+def test_what_can_not_be_stored_is_refused() -> None:
+    refuse_encoding(encoding(1), hard=True)
+    refuse_encoding(encoding(), hard=False)
+    with pytest.raises(UsageError, match="teacher.top_k=12: expected 1 to 11"):
+        refuse_encoding(encoding(12), hard=True)
+    with pytest.raises(UsageError, match="top_k=1 holds no more than the class"):
+        refuse_encoding(encoding(1), hard=False)

@@ -1,0 +1,231 @@
+"""Who is asked, how often, and what a stored answer stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.commands.distilling import configured
+from tests.train.tiny import EVERYTHING, TINY, write_pictures
+from vitx.config.schema import DistillConfig, Precision
+from vitx.data.mixing import Mixing
+from vitx.data.sources import Splits, load_splits
+from vitx.models.teacher import Teacher
+from vitx.objectives.lesson import Answer
+from vitx.records import Batch, PictureFormat, Place
+from vitx.teaching.build import Hired
+from vitx.teaching.plan import TeacherPlan
+from vitx.teaching.tutor import Tutor, Where, identity, make_tutor
+
+B, C = 8, 3
+HERE = Where(device=torch.device("cpu"), precision=Precision.fp32)
+PLAIN = PictureFormat(image_px=16, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+class Net(nn.Module):
+    """Counts what it is asked."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = nn.Linear(3, C)
+        self.asked = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += 1
+        return self.layer(20 * images.mean((2, 3)).tanh())
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    root = write_pictures(tmp_path_factory.mktemp("pictures"))
+    return (*TINY, *EVERYTHING, f"dataset.path={root}", "teacher=timm", "teacher.name=resnet10t")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITX_CACHE", str(tmp_path / "cache"))
+
+
+def hire(config: DistillConfig, number: int) -> Hired:
+    model = Teacher(Net(number), given=PLAIN, wanted=PLAIN)
+    plan = TeacherPlan(config=config, file=Path("x"), origin=str(number))
+    return Hired(model=model, plan=plan, sha256=f"{number:064d}")
+
+
+def made(
+    config: DistillConfig, *, teachers: int = 1, say: Callable[[str], None] = print, **more: Any
+) -> tuple[Tutor, list[Net]]:
+    hired = [hire(config, number) for number in range(teachers)]
+    splits = load_splits(config.dataset)
+    return (
+        make_tutor(hired, config, splits, HERE, say=say, **more),
+        [each.model.model for each in hired],
+    )
+
+
+def batch(step: int = 0, *, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(
+        images=torch.randn(B, 3, 4, 4, generator=generator),
+        targets=torch.arange(B) % C,
+        indices=torch.arange(B),
+        place=Place(step, 0, step * B),
+    )
+
+
+def mixed(config: DistillConfig, step: int, **settings: Any) -> Batch:
+    own = replace(config.augmentation, **settings)
+    mixing = Mixing(own, num_classes=C, seed=0, keep_unmixed=True)
+    return mixing(batch(step, seed=step), step, 0)
+
+
+def test_one_is_drawn_for_each_step(words: tuple[str, ...]) -> None:
+    more = ("teacher.also=[{name: resnet18},{name: resnet18}]", "teacher.combine=draw")
+    tutor, nets = made(configured(*words, *more), teachers=3)
+    for step in range(300):
+        first, again = tutor(batch(step)), tutor(batch(step))
+        assert torch.equal(first.classes, again.classes)
+    asked = [net.asked for net in nets]
+    assert sum(asked) == 600
+    assert all(140 < count < 260 for count in asked)  # 3.7 deviations of 2 x 100
+
+
+def test_together_they_are_averaged(words: tuple[str, ...]) -> None:
+    config = configured(*words, "teacher.also=[{name: resnet18}]")
+    tutor, nets = made(config, teachers=2)
+    given = batch()
+    with torch.no_grad():
+        expected = torch.stack([net(given.images).softmax(1) for net in nets]).mean(0)
+    torch.testing.assert_close(tutor(given).log_probabilities().exp(), expected)
+
+
+@pytest.mark.parametrize("loss", ["hard", "soft"])
+def test_what_was_answered_once_is_not_asked_again(loss: str, words: tuple[str, ...]) -> None:
+    config = configured(*words, "teacher.cache=outputs", f"distillation={loss}")
+    plain, _ = made(configured(*words, f"distillation={loss}"))
+    first, (asked,) = made(config)
+    lessons = [first(batch(step, seed=step)) for step in range(3)]
+    assert asked.asked == 3
+    first.close()
+    second, (net,) = made(config)
+    for step, lesson in enumerate(lessons):
+        again, direct = second(batch(step, seed=step)), plain(batch(step, seed=step))
+        assert torch.equal(again.classes, direct.classes)
+        assert torch.equal(lesson.classes, direct.classes)
+        if loss == "soft":
+            assert torch.equal(again.log_probabilities(3), direct.log_probabilities(3))
+            assert torch.equal(lesson.log_probabilities(3), direct.log_probabilities(3))
+    assert net.asked == 0
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+@pytest.mark.parametrize("kind", [{"mixup": 0.8, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0}])
+def test_mixed_answers_have_the_shares_of_the_labels(
+    mode: str, kind: dict[str, float], words: tuple[str, ...]
+) -> None:
+    config = configured(*words, "teacher.cache=outputs", "teacher.mixed=mix", "distillation=soft")
+    tutor, (net,) = made(config)
+    for step in range(6):
+        given = mixed(config, step, mix_mode=mode, mix_prob=0.8, label_smoothing=0.0, **kind)
+        assert given.mixed is not None
+        own = batch(step, seed=step).images
+        assert torch.equal(given.mixed.unmixed, own)
+        with torch.no_grad():
+            said = Answer.of(net(own)).logits.softmax(1)
+        # The targets tell the shares: of each row's own class, and of its partner's.
+        one_hot = torch.eye(C)[batch().targets]
+        share = torch.as_tensor(given.mixed.share, dtype=torch.float32).reshape(-1, 1)
+        torch.testing.assert_close(share * one_hot + (1 - share) * one_hot.flip(0), given.targets)
+        expected = share * said + (1 - share) * said.flip(0)
+        torch.testing.assert_close(tutor(given).log_probabilities().exp(), expected)
+
+
+def test_the_difference_of_mixing_answers_is_told_once(words: tuple[str, ...]) -> None:
+    config = configured(*words, "teacher.cache=outputs", "teacher.mixed=mix")
+    said: list[str] = []
+    tutor, (net,) = made(config, say=said.append)
+    apart, other = [], 0
+    for step in range(6):
+        given = mixed(config, step, mix_prob=1.0)
+        lesson = tutor(given)
+        if step < 4:
+            with torch.no_grad():
+                truth = net(given.images).log_softmax(1)
+            apart += (truth.exp() * (truth - lesson.log_probabilities())).sum(1).tolist()
+            other += int((truth.argmax(1) != lesson.classes).sum())
+    (line,) = said
+    assert f"on {4 * B} mixed pictures" in line
+    assert f"for {100 * other / (4 * B):.1f} %" in line
+    assert f"{sum(apart) / len(apart):.3g} nats" in line
+
+
+def test_what_random_weights_say_is_not_remembered(words: tuple[str, ...], tmp_path: Path) -> None:
+    config = configured(*words, "teacher.cache=outputs")
+    untrained = replace(hire(config, 0), sha256="")
+    splits = load_splits(config.dataset)
+    tutor = make_tutor([untrained], config, splits, HERE, say=print)
+    tutor(batch())
+    tutor.close()
+    assert not (tmp_path / "cache").exists()
+
+
+CHANGES = {
+    "seed=3": True,
+    "augmentation.hflip=0.1": True,
+    "augmentation.repeats=2": True,
+    "augmentation.mixup=0.5": True,
+    "batch_size=16": True,
+    "runtime.micro_batch=8": True,
+    "dataset.image_px=32": True,
+    "dataset.mirror=false": True,
+    "precision=bf16": False,  # of the machine, which is given
+    "optimizer.lr=0.5": False,
+    "model=vit_ti16": False,
+    "epochs=9": False,
+    "augmentation.eval_crop_ratio=0.5": False,
+    "distillation.weight=0.1": False,
+    "dataset.workers=2": False,
+}
+
+
+@pytest.mark.parametrize("word", CHANGES)
+def test_an_answer_is_of_all_that_decides_it(word: str, words: tuple[str, ...]) -> None:
+    before, after = configured(*words), configured(*words, word)
+    splits = load_splits(before.dataset)
+    teacher = hire(before, 0)
+    changed = identity(before, teacher, splits, HERE) != identity(after, teacher, splits, HERE)
+    assert changed is CHANGES[word]
+
+
+def test_without_mixing_all_batch_sizes_share(words: tuple[str, ...]) -> None:
+    off = ("augmentation.mixup=0", "augmentation.cutmix=0")
+    for more in (off, ("teacher.cache=outputs", "teacher.mixed=mix")):
+        before = configured(*words, *more)
+        after = configured(*words, *more, "batch_size=16", "augmentation.mix_prob=0.3")
+        splits = load_splits(before.dataset)
+        teacher = hire(before, 0)
+        assert identity(before, teacher, splits, HERE) == identity(after, teacher, splits, HERE)
+
+
+def test_an_answer_is_of_its_teacher_and_its_data(words: tuple[str, ...]) -> None:
+    config = configured(*words)
+    splits = load_splits(config.dataset)
+    ours = identity(config, hire(config, 0), splits, HERE)
+    other_data = Splits(
+        train=splits.train, val=splits.val, classes=("x", *splits.classes[1:]), notes=()
+    )
+    cropped = replace(hire(config, 0), plan=replace(hire(config, 0).plan, crop_ratio=0.5))
+    for theirs in (
+        identity(config, hire(config, 1), splits, HERE),
+        identity(config, cropped, splits, HERE),
+        identity(config, hire(config, 0), other_data, HERE),
+        identity(config, hire(config, 0), splits, replace(HERE, precision=Precision.bf16)),
+    ):
+        assert theirs != ours

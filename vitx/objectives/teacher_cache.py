@@ -1,0 +1,405 @@
+"""Stored answers of a teacher: safetensors shards that are checked, merged and made again.
+
+<folder>/
+  identity.json                    what all of them are of, for a reader
+  epoch-00003/000000000.safetensors  answers to a range of places, and which of them are there
+
+An augmented sample is a function of (seed, epoch, place), so its answer is too. A place that has
+an answer keeps it: whoever comes later reads what the first one was told.
+
+Shapes: P places of a shard, K stored classes, C classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vitx.config.schema import Precision
+from vitx.errors import StorageError, UsageError
+from vitx.objectives.lesson import Answer
+from vitx.runs import storage_errors, write_json
+
+SCHEMA = 1
+_SHARD_BYTES = 16 * 2**20
+_OPEN_SHARDS = 2
+_SAVE_EVERY_S = 30.0
+_LEAST_LOG = -80.0  # of the classes that are not stored; finite, so that 0 times it is 0
+_TYPES = {
+    Precision.fp32: torch.float32,
+    Precision.bf16: torch.bfloat16,
+    Precision.fp16: torch.float16,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What is stored of an answer.
+
+    All classes are stored as logits, exact in fp32. Of the `top_k` most probable ones the
+    log-probabilities are, and the rest of the probability is spread evenly over the other classes
+    (as in FKD, Z. Shen and E. Xing, arXiv 2112.01528). The most probable class is exact in either.
+
+    Attributes:
+        classes: C.
+        top_k: K, or None for all.
+        precision: of the stored numbers.
+    """
+
+    classes: int
+    top_k: int | None
+    precision: Precision
+
+    @property
+    def full(self) -> bool:
+        """Whether all classes are stored."""
+        return self.top_k is None or self.top_k >= self.classes
+
+    @property
+    def columns(self) -> dict[str, tuple[int, torch.dtype]]:
+        """Width and type of each tensor of a shard."""
+        kept = 1 if self.full else int(self.top_k or 1)
+        number = torch.int16 if self.classes <= torch.iinfo(torch.int16).max else torch.int32
+        width = self.classes if self.full else kept
+        return {"classes": (kept, number), "values": (width, _TYPES[self.precision])}
+
+    @property
+    def place_bytes(self) -> int:
+        """Bytes of one answer, the mark that it is there included."""
+        return 1 + sum(width * kind.itemsize for width, kind in self.columns.values())
+
+    def encode(self, answer: Answer) -> dict[str, Tensor]:
+        """Return the [P, ...] tensors that are stored of an answer, on the CPU."""
+        if self.full:
+            found = {"classes": answer.classes[:, None], "values": answer.logits}
+        else:
+            named, probable = answer.classes[:, None], answer.logits.log_softmax(1)
+            # Of equals topk takes any; the class that was named has to come first.
+            first = probable.scatter(1, named, math.inf)
+            classes = first.topk(self.columns["classes"][0], dim=1).indices
+            found = {"classes": classes, "values": probable.gather(1, classes)}
+        return {
+            name: tensor.to(device="cpu", dtype=self.columns[name][1])
+            for name, tensor in found.items()
+        }
+
+    def decode(self, stored: Mapping[str, Tensor], device: torch.device) -> Answer:
+        """Return the answer that was stored."""
+        classes = stored["classes"].to(device, torch.int64)
+        values = stored["values"].to(device, torch.float32)
+        if self.full:
+            return Answer(logits=values, classes=classes[:, 0])
+        others = self.classes - classes.shape[1]
+        rest = (1 - values.double().exp().sum(1, keepdim=True)).clamp(min=0) / others
+        spread = rest.log().clamp(min=_LEAST_LOG).float()
+        logits = spread.expand(-1, self.classes).scatter(1, classes, values)
+        return Answer(logits=logits, classes=classes[:, 0])
+
+
+@dataclass
+class _Shard:
+    """A range of places of one epoch.
+
+    Attributes:
+        tensors: [P, ...] each, and `present`, [P] bool.
+        seen: what the file looked like when it was read; None where there was none.
+        changed: whether there is more here than in the file.
+    """
+
+    tensors: dict[str, Tensor]
+    seen: tuple[int, ...] | None
+    changed: bool = False
+
+
+class AnswerStore:
+    """The stored answers of one teacher to the samples of one seed and augmentation.
+
+    Args:
+        folder: where stores lie; this one has a folder of its own, named by its identity.
+        identity: all that decides an answer, as plain data.
+        encoding: what is stored.
+        places: of an epoch.
+        say: takes what the user should know: damage, a full disk.
+        read_only: nothing is written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        encoding: Encoding,
+        *,
+        places: int,
+        say: Callable[[str], None],
+        read_only: bool = False,
+    ) -> None:
+        self.identity = {
+            "schema": SCHEMA,
+            **identity,
+            "top_k": None if encoding.full else encoding.top_k,
+            "precision": encoding.precision.name,
+            "places": places,
+        }
+        text = json.dumps(self.identity, sort_keys=True)
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        self.folder = folder / self.digest[:16]
+        self.encoding, self.places = encoding, places
+        self._say, self._writes = say, not read_only
+        self._shards: dict[tuple[int, int], _Shard] = {}
+        self._saved_at = time.monotonic()
+
+    @cached_property
+    def shard_places(self) -> int:
+        """P: a power of two, of about 16 MiB."""
+        return 1 << max(8, math.floor(math.log2(_SHARD_BYTES / self.encoding.place_bytes)))
+
+    def read(self, epoch: int, first: int, count: int) -> dict[str, Tensor] | None:
+        """Return the stored tensors of `count` places from `first` on.
+
+        Returns:
+            [count, ...] tensors; None where any answer is missing.
+        """
+        found: list[dict[str, Tensor]] = []
+        for key, part in self._parts(epoch, first, count):
+            shard = self._open(key)
+            if not shard.tensors["present"][part].all():
+                self._refresh(key, shard)  # another run may have been here
+                if not shard.tensors["present"][part].all():
+                    return None
+            found.append({name: shard.tensors[name][part] for name in self.encoding.columns})
+        return {name: torch.cat([each[name] for each in found]) for name in self.encoding.columns}
+
+    def write(self, epoch: int, first: int, stored: Mapping[str, Tensor]) -> None:
+        """Keep the answers to places from `first` on, where there is none yet."""
+        done = 0
+        for key, part in self._parts(epoch, first, len(stored["values"])):
+            shard, count = self._open(key), part.stop - part.start
+            new = ~shard.tensors["present"][part]
+            for name in self.encoding.columns:
+                shard.tensors[name][part][new] = stored[name][done : done + count][new]
+            shard.tensors["present"][part] = True
+            shard.changed = True
+            done += count
+        if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new; a disk that takes no more is told of once, and nothing is lost."""
+        self._saved_at = time.monotonic()
+        for key, shard in self._shards.items():
+            if shard.changed and self._writes:
+                try:
+                    self._save(key, shard)
+                except StorageError as error:
+                    self._say(f"answers of the teacher are not stored any more: {error}")
+                    self._writes = False
+
+    def stored_places(self, epochs: int) -> int:
+        """Return how many answers of the first `epochs` there are, by what the files say."""
+        return sum(
+            int(_metadata(path).get("present", 0))
+            for epoch in range(epochs)
+            for path in self._epoch_folder(epoch).glob("*.safetensors")
+        )
+
+    def missing_bytes(self, epochs: int, places: int) -> int:
+        """Return the room that the answers to `places` of each of `epochs` still need."""
+        held = sum(
+            path.stat().st_size
+            for epoch in range(epochs)
+            for path in self._epoch_folder(epoch).glob("*.safetensors")
+        )
+        # Shards are whole, and one is written anew beside its old self.
+        shard_bytes = self.shard_places * self.encoding.place_bytes
+        full, rest = divmod(self._size(places), self.shard_places)
+        whole = epochs * (full * shard_bytes + rest * self.encoding.place_bytes)
+        return max(0, whole - held) and whole - held + shard_bytes
+
+    def refuse_small_disk(self, epochs: int, places: int) -> None:
+        """Refuse to begin what would not fit.
+
+        Raises:
+            StorageError: the disk has less room than the answers need.
+        """
+        needed = self.missing_bytes(epochs, places)
+        with storage_errors(self.folder):
+            free = shutil.disk_usage(_existing(self.folder)).free
+        if needed <= free:
+            return
+        each = max(1, needed // epochs)
+        fitting = int(free * 0.9 // each)
+        remedy = f"teacher.reuse_epochs={fitting} fits" if fitting else "teacher.top_k stores fewer"
+        raise StorageError(
+            f"the answers of the teacher need {needed / 2**30:.3g} GiB in {self.folder.parent} "
+            f"and {free / 2**30:.3g} GiB are free; {remedy}, or point $VITX_CACHE at another disk"
+        )
+
+    def _size(self, places: int) -> int:
+        return min(self.places, places)
+
+    def _parts(self, epoch: int, first: int, count: int) -> Iterator[tuple[tuple[int, int], slice]]:
+        """Yield the shards that hold places, and which of their places these are."""
+        size, end = self.shard_places, first + count
+        while first < end:
+            start = first % size
+            here = min(size - start, end - first)
+            yield (epoch, first // size), slice(start, start + here)
+            first += here
+
+    def _epoch_folder(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:05d}"
+
+    def _path(self, key: tuple[int, int]) -> Path:
+        return self._epoch_folder(key[0]) / f"{key[1] * self.shard_places:09d}.safetensors"
+
+    def _open(self, key: tuple[int, int]) -> _Shard:
+        if key in self._shards:
+            return self._shards[key]
+        if len(self._shards) >= _OPEN_SHARDS:
+            self.flush()
+            del self._shards[next(iter(self._shards))]
+        self._shards[key] = shard = self._empty(key)
+        self._refresh(key, shard)
+        return shard
+
+    def _empty(self, key: tuple[int, int]) -> _Shard:
+        size = min(self.shard_places, self.places - key[1] * self.shard_places)
+        tensors = {
+            name: torch.zeros(size, width, dtype=kind)
+            for name, (width, kind) in self.encoding.columns.items()
+        }
+        return _Shard({**tensors, "present": torch.zeros(size, dtype=torch.bool)}, seen=None)
+
+    def _refresh(self, key: tuple[int, int], shard: _Shard) -> None:
+        """Take over what the file has and the shard in memory has not."""
+        path = self._path(key)
+        seen = _look(path)
+        if seen is None or seen == shard.seen:
+            return
+        shard.seen = seen
+        held = self._load(path, shard)
+        if held is None:
+            shard.changed |= bool(shard.tensors["present"].any())
+            return
+        new = held["present"] & ~shard.tensors["present"]
+        for name in shard.tensors:
+            shard.tensors[name][new] = held[name][new]
+        # What others stored first stays: their bits are what every reader has seen.
+        both = held["present"] & shard.tensors["present"]
+        for name in self.encoding.columns:
+            shard.tensors[name][both] = held[name][both]
+
+    def _load(self, path: Path, shard: _Shard) -> dict[str, Tensor] | None:
+        """Return the tensors of a file; None, and a word about it, where it can't be trusted."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                told = file.metadata() or {}
+                if told.get("identity") != self.digest:
+                    raise ValueError("it holds answers of another teacher or augmentation")
+                held = {name: file.get_tensor(name) for name in shard.tensors}
+            for name, tensor in held.items():
+                wanted = shard.tensors[name]
+                if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+                    raise ValueError(f"{name} is of another shape or type")
+            if told.get("sha256") != _sha256(held):
+                raise ValueError("its contents are not what was written")
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, ValueError) as error:
+            self._say(f"{path} is damaged ({error}); the teacher is asked again")
+            return None
+        return held
+
+    def _save(self, key: tuple[int, int], shard: _Shard) -> None:
+        from filelock import FileLock
+
+        path = self._path(key)
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=60):
+                self._describe()
+                self._refresh(key, shard)  # nobody else can write between this and the rename
+                temporary = path.with_name(f".{path.name}.{os.getpid()}")
+                told = {
+                    "identity": self.digest,
+                    "sha256": _sha256(shard.tensors),
+                    "present": str(int(shard.tensors["present"].sum())),
+                }
+                try:
+                    _write(shard.tensors, temporary, told)
+                    temporary.replace(path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+                shard.seen, shard.changed = _look(path), False
+
+    def _describe(self) -> None:
+        path = self.folder / "identity.json"
+        if not path.is_file():
+            write_json(path, self.identity)
+
+
+def refuse_encoding(encoding: Encoding, *, hard: bool) -> None:
+    """Refuse what can't be stored.
+
+    Raises:
+        UsageError: `top_k` is no number of classes, or the precision is none to store in.
+    """
+    if encoding.top_k is not None and not 1 <= encoding.top_k <= encoding.classes:
+        raise UsageError(
+            f"teacher.top_k={encoding.top_k}: expected 1 to {encoding.classes}, the classes"
+        )
+    if not hard and encoding.top_k == 1:
+        raise UsageError(
+            "teacher.top_k=1 holds no more than the class; distillation=soft needs 2 or more"
+        )
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path, told: dict[str, str]) -> None:
+    try:
+        save_file(dict(tensors), path, metadata=told)
+    except SafetensorError as error:  # a full disk, in its own words
+        raise OSError(str(error)) from error
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _look(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with contextlib.suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+    return {}
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return next(each for each in (path, *path.parents) if each.exists())

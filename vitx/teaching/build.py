@@ -1,0 +1,96 @@
+"""Teachers, built: frozen models that look at the student's pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vitx.config.schema import TrainConfig
+from vitx.errors import StorageError, UsageError
+from vitx.models.of_run import make_model, picture_format
+from vitx.models.teacher import Teacher
+from vitx.models.transfer import transfer
+from vitx.teaching.plan import TeacherPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hired:
+    """A teacher on its device.
+
+    Attributes:
+        model: frozen.
+        plan: where it came from.
+        sha256: of its weights; empty where they are random, as a rehearsal wants it.
+    """
+
+    model: Teacher
+    plan: TeacherPlan
+    sha256: str
+
+
+def make_teacher(
+    plan: TeacherPlan, config: TrainConfig, *, classes: int, device: torch.device
+) -> Hired:
+    """Build a teacher for the pictures of a run.
+
+    Args:
+        plan: where it comes from; without a file its weights are random, as a rehearsal wants it.
+        config: the student's configuration.
+        classes: number of classes.
+        device: where it computes.
+
+    Returns:
+        The teacher, frozen.
+
+    Raises:
+        UsageError: its head is for other classes.
+    """
+    try:
+        model = make_model(plan.config, num_classes=classes, device=device)
+    except UsageError as error:
+        line = re.sub(r"\b(model|dataset)\.(name|args|image_px)", r"teacher.\2", str(error))
+        raise UsageError(line) from error
+    sha256 = ""
+    if plan.file is not None:
+        told = transfer(
+            model,
+            plan.file,
+            source=f"teacher.weights={plan.origin}",
+            resize=plan.config.model.pos_resize,
+            partial=False,
+        )
+        if told.head:
+            raise UsageError(
+                f"teacher.weights={plan.origin}: a teacher needs its head; {told.head}"
+            )
+        sha256 = told.sha256
+    given, wanted = picture_format(config), picture_format(plan.config)
+    teacher = Teacher(model, given=given, wanted=wanted, crop_ratio=plan.crop_ratio)
+    return Hired(model=teacher, plan=plan, sha256=sha256)
+
+
+def refuse_other_teachers(record: dict[str, Any], digests: Sequence[str | None]) -> None:
+    """Refuse to go on with other teachers than those that a run began with.
+
+    Args:
+        record: run.json.
+        digests: sha256 of the weights that each teacher has now; empty where they are still to be
+            trained, None where it is not to be compared.
+
+    Raises:
+        StorageError: one is another.
+    """
+    if record["teachers"] is None:  # it has not begun
+        return
+    for before, digest in zip(record["teachers"], digests, strict=True):
+        if digest is None or before["sha256"] == digest:
+            continue
+        now = f"now {digest[:12]}" if digest else "now it would be trained anew"
+        raise StorageError(
+            f"the teacher is not the one this run learned from ({before['origin']}, sha256 "
+            f"{before['sha256'][:12]}, {now}); restore it, or begin a new run"
+        )
