@@ -15,7 +15,6 @@ installed version, and name it with --timm-train or $TIMM_TRAIN. Without it vitx
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import signal
 import statistics
@@ -23,36 +22,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from machine import matmul_rate, parse, print_record, print_table
-from scipy import stats
 from training.contestants import (
     BATCH,
-    EPOCH_LIMIT_S,
     IMAGE_PX,
     PATCH_PX,
     TIMM_MODEL,
     Contestant,
-    Turn,
     timm_contestant,
     vitx_contestant,
     write_pictures,
 )
+from training.turns import cells, paired_ratio, take_rounds
 
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TARGET = 1.0  # times timm's rate, in both precisions
-FEWEST_ROUNDS = 2  # an interval needs two
-# Of the machine's CPU time. A little costs much: at every operation one thread waits for the other.
-OTHERS_LIMIT = 0.03
-TURN_S = 1.0
 EAGER_STEPS = 4
 
 
@@ -100,26 +91,10 @@ class Measured:
     """One precision: images/s of each contestant by round, and the yardsticks by round."""
 
     rates: dict[str, list[float]]
-    eager: list[float] = field(default_factory=list)
-    matmul_gflops: list[float] = field(default_factory=list)
+    eager: list[float]
+    matmul_gflops: list[float]
     image_gflop: float
-    repeated: int = 0
-
-
-def train_epochs(contestants: Sequence[Contestant]) -> list[Turn]:
-    """Let each train one epoch, a turn at a time; return what each epoch took."""
-    epochs = {
-        contestant.name: Turn(seconds=0.0, epoch_done=False, others_s=0.0)
-        for contestant in contestants
-    }
-    while waiting := [each for each in contestants if not epochs[each.name].epoch_done]:
-        for contestant in waiting:
-            # What one left for the disk must not be written in the other's time.
-            os.sync()
-            epochs[contestant.name] += contestant.train_for(TURN_S)
-            if epochs[contestant.name].seconds > EPOCH_LIMIT_S:
-                contestant.give_up("made no checkpoint")
-    return list(epochs.values())
+    repeated: int
 
 
 def take_turns(
@@ -137,44 +112,34 @@ def take_turns(
     Returns:
         What was measured in the rounds that count.
     """
-    deadline = time.perf_counter() + limit_s
     step = EagerStep(precision)
-    measured = Measured(
-        rates={each.name: [] for each in contestants}, image_gflop=training_gflop(step.model)
+    eager: list[float] = []
+    matmul_gflops: list[float] = []
+
+    def measure_yardsticks() -> None:
+        eager.append(step.rate(steps=EAGER_STEPS))
+        matmul_gflops.append(matmul_rate(DTYPES[precision], seconds=0.5))
+
+    rates, repeated = take_rounds(
+        contestants,
+        samples=samples,
+        rounds=rounds,
+        limit_s=limit_s,
+        after_round=measure_yardsticks,
     )
-    with ExitStack() as stack:
-        for contestant in contestants:
-            stack.enter_context(contestant.started())
-        while len(measured.eager) < rounds:
-            late = time.perf_counter() > deadline
-            if late and len(measured.eager) >= FEWEST_ROUNDS:
-                break
-            epochs = train_epochs(contestants)
-            disturbed = max(epoch.others_s / epoch.seconds for epoch in epochs) > OTHERS_LIMIT
-            if disturbed and not late:
-                measured.repeated += 1
-                continue
-            for contestant, epoch in zip(contestants, epochs, strict=True):
-                measured.rates[contestant.name].append(samples / epoch.seconds)
-            measured.eager.append(step.rate(steps=EAGER_STEPS))
-            measured.matmul_gflops.append(matmul_rate(DTYPES[precision], seconds=0.5))
-    return measured
-
-
-def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """Return the geometric mean of ours / theirs by round, and its 95 % t interval."""
-    logs = np.log(np.asarray(ours) / np.asarray(theirs))
-    middle = float(logs.mean())
-    half = 0.0
-    if len(logs) > 1:
-        half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
-    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+    return Measured(
+        rates=rates,
+        eager=eager,
+        matmul_gflops=matmul_gflops,
+        image_gflop=training_gflop(step.model),
+        repeated=repeated,
+    )
 
 
 def report(precision: str, measured: Measured) -> dict[str, Any]:
     """Print one precision; return its figures."""
-    rows = [(name, *_cells(rates)) for name, rates in measured.rates.items()]
-    rows.append(("bare eager step", *_cells(measured.eager)))
+    rows = [(name, *cells(rates)) for name, rates in measured.rates.items()]
+    rows.append(("bare eager step", *cells(measured.eager)))
     print_table(f"{precision}, images/s", ("", "median", "least", "most"), rows)
     ours = measured.rates["vitx"]
     shares = [
@@ -201,10 +166,6 @@ def report(precision: str, measured: Measured) -> dict[str, Any]:
         print(f"vitx / {name}: {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f}{target}")
         figures[f"vitx / {name}"] = [round(each, 4) for each in (ratio, low, high)]
     return figures
-
-
-def _cells(rates: Sequence[float]) -> tuple[str, str, str]:
-    return (f"{statistics.median(rates):.1f}", f"{min(rates):.1f}", f"{max(rates):.1f}")
 
 
 def measure(precision: str, args: argparse.Namespace, folder: Path) -> Measured:

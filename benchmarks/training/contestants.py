@@ -110,10 +110,12 @@ class Contestant:
         raise SystemExit("\n".join([f"{self.name} {reason}:", *lines]))
 
 
-def vitx_contestant(data: Path, folder: Path, precision: str, *further: str) -> Contestant:
+def vitx_contestant(
+    data: Path, folder: Path, precision: str, *further: str, verb: str = "train", name: str = "vitx"
+) -> Contestant:
     """Return vitx with settings that compare with timm's; `further` overrides."""
-    run = folder / "vitx"
-    command = [sys.executable, "-m", "vitx", "train", f"run_dir={run}", f"precision={precision}"]
+    run = folder / name.replace(" ", "-")
+    command = [sys.executable, "-m", "vitx", verb, f"run_dir={run}", f"precision={precision}"]
     command += ["model=vit_ti4", "dataset=folder", f"dataset.path={data}"]
     command += [f"dataset.image_px={IMAGE_PX}", f"batch_size={BATCH}", "epochs=1000"]
     command += ["augmentation=deit", "augmentation.repeats=1", "ema.decay=0.999"]
@@ -121,10 +123,10 @@ def vitx_contestant(data: Path, folder: Path, precision: str, *further: str) -> 
     command += ["runtime.device=cpu", *further]
     checkpoints = run / "checkpoints"
     return Contestant(
-        name="vitx",
+        name=name,
         command=command,
         checkpoint=lambda: _newest_in(checkpoints),
-        log=folder / "vitx.txt",
+        log=folder / f"{run.name}.txt",
     )
 
 

@@ -207,7 +207,8 @@ def _walk(
             continue
         is_choice = isinstance(inner, type) and issubclass(inner, Enum)
         choices = tuple(inner.__members__) if is_choice else ()
-        kind = "choice" if is_choice else _KINDS.get(inner, "mapping")
+        mapping = "list of mappings" if typing.get_origin(inner) is list else "mapping"
+        kind = "choice" if is_choice else _KINDS.get(inner, mapping)
         yield Setting(
             name=name,
             default=chosen.get(name, _render(_default(item))),

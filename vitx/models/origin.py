@@ -18,6 +18,8 @@ from vitx.paths import cache_dir
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 HUB = "hf-hub:"
+_OF_PICTURES = ("img_size", "in_chans", "num_classes")  # which a model is built for
+_unreached: set[tuple[str, str]] = set()  # its client tries for half a minute, each time
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -82,6 +84,7 @@ class Card:
     Attributes:
         architecture: timm's name.
         args: its further arguments.
+        patch_px: side of its patches, where that is among them.
         classes: names or descriptions of its classes in order; None where it tells none.
         num_classes: their number; None where it does not tell.
         image_px: side of its pictures.
@@ -91,6 +94,7 @@ class Card:
 
     architecture: str | None
     args: dict[str, Any]
+    patch_px: int | None
     classes: list[str] | None
     num_classes: int | None
     image_px: int | None
@@ -110,9 +114,15 @@ def read_card(weights: str) -> Card:
         of_weights = said.get("pretrained_cfg") or {}
         names = said.get("label_names")
         size = of_weights.get("input_size") or (None,)
+        args = {
+            name: value
+            for name, value in (said.get("model_args") or {}).items()
+            if name not in _OF_PICTURES
+        }
         return Card(
             architecture=said.get("architecture"),
-            args=dict(said.get("model_args") or {}),
+            patch_px=args.pop("patch_size", None),
+            args=args,
             classes=[str(name) for name in names] if isinstance(names, list) else None,
             num_classes=said.get("num_classes"),
             image_px=size[-1],
@@ -129,18 +139,23 @@ def _fetched(place: str, filename: str, *, weights: str) -> Path | None:
     Raises:
         StorageError: it can't be had.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     repository, _, revision = place.partition("@")
+    asked = (constants.ENDPOINT, place)
+    unreached = (
+        f"model.weights={weights}: {repository} is not in the cache and the Hub can't be "
+        "reached; download it elsewhere and name the file"
+    )
+    if asked in _unreached:
+        raise StorageError(unreached)
     try:
         with _quiet():
             return Path(hf_hub_download(repository, filename, revision=revision or None))
     except LocalEntryNotFoundError as error:
-        raise StorageError(
-            f"model.weights={weights}: {repository} is not in the cache and the Hub can't be "
-            "reached; download it elsewhere and name the file"
-        ) from error
+        _unreached.add(asked)
+        raise StorageError(unreached) from error
     except EntryNotFoundError:
         return None
     except Exception as error:

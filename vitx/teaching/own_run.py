@@ -16,6 +16,9 @@ from vitx.errors import VitxError
 from vitx.models.origin import download
 from vitx.runs import RunDir, teachers_dir
 
+# Few: those of RegNetY-16GF have 1 GB, and a run that is asked to stop saves by itself.
+_SAVE_EVERY = "25%"
+
 
 @dataclass(frozen=True, kw_only=True)
 class OwnRun:
@@ -112,6 +115,7 @@ def _recipe(plain: TrainConfig, *, samples: int, epochs: str) -> TrainConfig:
         dataset=plain.dataset,
         runtime=replace(plain.runtime, micro_batch=None),
         logger=plain.logger,
+        checkpoint=replace(default.checkpoint, every=_SAVE_EVERY),
         batch_size=min(default.batch_size, samples),
         epochs=epochs,
     )

@@ -123,6 +123,7 @@ def _described(source: TeacherSource, card: Card) -> TeacherSource:
         source,
         name=name,
         args=source.args or (card.args if own else {}),
+        patch_px=source.patch_px or (card.patch_px if own else None),
         image_px=source.image_px or (card.image_px if own else None),
     )
 
@@ -197,7 +198,12 @@ def _as_run(config: DistillConfig, source: TeacherSource) -> TrainConfig:
     """Return the student's configuration with the teacher's model."""
     assert source.name is not None  # noqa: S101 (the configuration was checked)
     kept = {each.name: getattr(config, each.name) for each in dataclasses.fields(TrainConfig)}
-    model = ModelConfig(name=source.name, weights=source.weights, args=source.args)
+    model = ModelConfig(
+        name=source.name,
+        weights=source.weights,
+        patch_px=source.patch_px,
+        args=source.args,
+    )
     dataset = replace(config.dataset, image_px=source.image_px or config.image_px)
     return TrainConfig(**(kept | {"model": model, "dataset": dataset}))
 

@@ -29,11 +29,13 @@ class TeacherSource:
     """Which weights of a run: model, ema, or auto (ema where it kept one)."""
     image_px: int | None = None
     """Side of the pictures it sees, in pixels; null is its run's, else the student's."""
+    patch_px: int | None = None
+    """Side of a patch in pixels, where its weights are of another one than its name says."""
     crop_ratio: float = 1.0
     """Share of the picture's side that it sees, from the middle."""
     args: dict[str, Any] = field(default_factory=dict)
     """Further arguments of its architecture, plain values only."""
-    epochs: str = "10ep"
+    epochs: str = "6ep"
     """Length of its own training where its weights are not of these classes, or can't be had."""
 
 
