@@ -86,6 +86,7 @@ def contestants(args: argparse.Namespace, folder: Path) -> list[Contestant]:
     teacher = write_teacher(folder / "teacher").resolve()
     taught = ("teacher=timm", f"teacher.name={TEACHER}", f"+teacher.args.depth={BLOCKS}")
     taught += (f"teacher.patch_px={PATCH_PX}", f"teacher.weights={teacher / 'model.safetensors'}")
+    taught += (f"teacher.precision={args.precision}",)  # as timm's
     taught += ("distillation=soft", "distillation.weight=0.5", "distillation.temperature=4")
     stored = ("teacher.cache=outputs", "teacher.reuse_epochs=1")
     found = [

@@ -23,9 +23,9 @@ from vitx.models.transfer import Transfer
 from vitx.optim.build import build_optimizer
 from vitx.records import Plan
 from vitx.runtime.device import choose_device, choose_precision
-from vitx.teaching.build import make_teacher
+from vitx.teaching.build import Where, make_teacher
 from vitx.teaching.plan import plan_teachers
-from vitx.teaching.tutor import Tutor, Where, make_tutor
+from vitx.teaching.tutor import Tutor, make_tutor
 
 _THREADS = torch.get_num_threads()  # of this process, before a job of a sweep changes it
 _MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
@@ -149,10 +149,7 @@ def _make_tutor(
     for found in plans:
         if found.file is None and not rehearsal:
             raise StorageError(f"{found.origin}: the teacher is not trained yet")
-    teachers = [
-        make_teacher(found, config, classes=len(splits.classes), device=where.device)
-        for found in plans
-    ]
+    teachers = [make_teacher(found, config, where, classes=len(splits.classes)) for found in plans]
     return make_tutor(teachers, config, splits, where, say=say, read_only=rehearsal)
 
 

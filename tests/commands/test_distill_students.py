@@ -133,6 +133,16 @@ def test_a_repository_says_what_it_holds(
     assert read(tmp_path / "run/run.json")["teachers"][0]["origin"] == "hf-hub:org/name"
 
 
+def test_what_a_repository_says_of_its_patches_is_taken(
+    words: tuple[str, ...], teacher: Path, hub
+) -> None:
+    own = {"patch_size": 8, "img_size": 32, "num_classes": 3, "depth": 2}
+    card = {**CARD, "architecture": "vit_tiny_patch16_224", "model_args": own}
+    hub(repository(teacher, **card))
+    model = planned(*words, *HUB).config.model
+    assert (model.name, model.patch_px, model.args) == ("vit_tiny_patch16_224", 8, {"depth": 2})
+
+
 def test_a_repository_of_another_order(words: tuple[str, ...], teacher: Path, hub) -> None:
     hub(repository(teacher, **CARD, label_names=["cow", "bee", "ape"]))
     with pytest.raises(UsageError, match="another order: class 0 is 'cow', in the dataset 'ape'"):

@@ -173,3 +173,20 @@ def test_no_network_and_nothing_in_the_cache(hub, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(StorageError, match="is not in the cache and the Hub can't be reached"):
         download("hf-hub:org/name", name="resnet18")
+
+
+def test_a_hub_that_can_not_be_reached_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    tried = []
+
+    def unreachable(repository: str, *_: object, **__: object) -> str:
+        tried.append(repository)
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    for _ in range(3):
+        with pytest.raises(StorageError, match="the Hub can't be reached"):
+            download("hf-hub:org/far-away", name="resnet18")
+    assert tried == ["org/far-away"]

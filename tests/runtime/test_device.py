@@ -5,7 +5,12 @@ import torch
 
 from vitx.config.schema import Precision
 from vitx.errors import UsageError
-from vitx.runtime.device import autocast, choose_device, choose_precision
+from vitx.runtime.device import (
+    autocast,
+    choose_device,
+    choose_inference_precision,
+    choose_precision,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -35,6 +40,20 @@ def test_auto_precision(bf16: bool, expected: Precision, monkeypatch: pytest.Mon
 
     assert choose_precision(Precision.auto, CUDA) is expected
     assert choose_precision(Precision.auto, CPU) is Precision.fp32
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_frozen_model_is_in_bf16_where_the_cpu_multiplies_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    auto, fp32, fp16 = Precision.auto, Precision.fp32, Precision.fp16
+
+    expected = Precision.bf16 if native else fp32
+    assert choose_inference_precision(auto, fp32, CPU) is expected
+    assert choose_inference_precision(fp32, fp32, CPU) is fp32
+    assert choose_inference_precision(auto, fp16, CUDA) is fp16
 
 
 @pytest.mark.parametrize(

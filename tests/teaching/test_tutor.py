@@ -19,9 +19,9 @@ from vitx.data.sources import Splits, load_splits
 from vitx.models.teacher import Teacher
 from vitx.objectives.lesson import Answer
 from vitx.records import Batch, PictureFormat, Place
-from vitx.teaching.build import Hired
+from vitx.teaching.build import Hired, Where
 from vitx.teaching.plan import TeacherPlan
-from vitx.teaching.tutor import Tutor, Where, identity, make_tutor
+from vitx.teaching.tutor import Tutor, identity, make_tutor
 
 B, C = 8, 3
 HERE = Where(device=torch.device("cpu"), precision=Precision.fp32)
@@ -222,10 +222,12 @@ def test_an_answer_is_of_its_teacher_and_its_data(words: tuple[str, ...]) -> Non
         train=splits.train, val=splits.val, classes=("x", *splits.classes[1:]), notes=()
     )
     cropped = replace(hire(config, 0), plan=replace(hire(config, 0).plan, crop_ratio=0.5))
+    in_bf16 = hire(config, 0)
+    in_bf16.model.precision = Precision.bf16
     for theirs in (
         identity(config, hire(config, 1), splits, HERE),
         identity(config, cropped, splits, HERE),
         identity(config, hire(config, 0), other_data, HERE),
-        identity(config, hire(config, 0), splits, replace(HERE, precision=Precision.bf16)),
+        identity(config, in_bf16, splits, HERE),
     ):
         assert theirs != ours

@@ -140,7 +140,11 @@ def _teachers(tutor: Tutor, plan: Plan) -> Iterator[str]:
         found = each.plan
         where = f" of {found.origin}" if found.file else ""
         millions = sum(tensor.numel() for tensor in each.model.parameters()) / 1e6
-        yield line("teacher", f"{found.config.model.name}{where}, {millions:.2f} M parameters")
+        yield line(
+            "teacher",
+            f"{found.config.model.name}{where}, {millions:.2f} M parameters, "
+            f"{each.model.precision.name}",
+        )
         if found.why:
             yield line("", f"is trained first, in {found.origin}: {found.why}")
     for told in tutor.lines(plan):

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
+from vitx.config.schema import Precision
 from vitx.records import PictureFormat
+from vitx.runtime.device import autocast
 
 # ITU-R 601, as pictures are decoded.
 _GREY = (0.299, 0.587, 0.114)
@@ -26,6 +28,7 @@ class Teacher(nn.Module):
         wanted: the pictures it was trained on.
         crop_ratio: share of the side that it sees, from the middle; the resized picture is so much
             larger than what is cut out of it.
+        precision: arithmetic of its pass, whatever surrounds it.
     """
 
     given_mean: Tensor
@@ -41,8 +44,10 @@ class Teacher(nn.Module):
         given: PictureFormat,
         wanted: PictureFormat,
         crop_ratio: float = 1.0,
+        precision: Precision = Precision.fp32,
     ) -> None:
         super().__init__()
+        self.precision = precision
         self.model = model.eval().requires_grad_(False)
         self._given, self._wanted = given, wanted
         self._side = round(wanted.image_px / crop_ratio)  # before the crop
@@ -64,7 +69,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return [B, classes] logits of the student's [B, C, H, W] pictures."""
-        logits: Tensor = self.model(self.adapt(images))
+        with autocast(self.precision, images.device):
+            logits: Tensor = self.model(self.adapt(images))
         return logits
 
     def adapt(self, images: Tensor) -> Tensor:

@@ -54,6 +54,20 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
     return Precision.bf16 if native else Precision.fp16
 
 
+def choose_inference_precision(
+    precision: Precision, training: Precision, device: torch.device
+) -> Precision:
+    """Settle `auto` for a frozen model: that of training, but bf16 on a CPU that multiplies it."""
+    if precision is not Precision.auto:
+        return precision
+    return Precision.bf16 if device.type == "cpu" and _cpu_multiplies_bf16() else training
+
+
+def _cpu_multiplies_bf16() -> bool:
+    # Without these instructions bf16 is slower than fp32.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """Return the context of a forward pass in that precision; fp32 disables autocast."""
     dtype = _DTYPES.get(precision)

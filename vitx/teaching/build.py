@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from vitx.config.schema import TrainConfig
+from vitx.config.schema import Precision, TrainConfig
 from vitx.errors import StorageError, UsageError
 from vitx.models.of_run import make_model, picture_format
 from vitx.models.teacher import Teacher
 from vitx.models.transfer import transfer
+from vitx.runtime.device import choose_inference_precision
 from vitx.teaching.plan import TeacherPlan
 
 
@@ -32,16 +33,22 @@ class Hired:
     sha256: str
 
 
-def make_teacher(
-    plan: TeacherPlan, config: TrainConfig, *, classes: int, device: torch.device
-) -> Hired:
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where a run computes, and its arithmetic."""
+
+    device: torch.device
+    precision: Precision
+
+
+def make_teacher(plan: TeacherPlan, config: TrainConfig, where: Where, *, classes: int) -> Hired:
     """Build a teacher for the pictures of a run.
 
     Args:
         plan: where it comes from; without a file its weights are random, as a rehearsal wants it.
         config: the student's configuration.
+        where: device and precision of the run.
         classes: number of classes.
-        device: where it computes.
 
     Returns:
         The teacher, frozen.
@@ -50,7 +57,7 @@ def make_teacher(
         UsageError: its head is for other classes.
     """
     try:
-        model = make_model(plan.config, num_classes=classes, device=device)
+        model = make_model(plan.config, num_classes=classes, device=where.device)
     except UsageError as error:
         line = re.sub(r"\b(model|dataset)\.(name|args|image_px)", r"teacher.\2", str(error))
         raise UsageError(line) from error
@@ -69,7 +76,13 @@ def make_teacher(
             )
         sha256 = told.sha256
     given, wanted = picture_format(config), picture_format(plan.config)
-    teacher = Teacher(model, given=given, wanted=wanted, crop_ratio=plan.crop_ratio)
+    teacher = Teacher(
+        model,
+        given=given,
+        wanted=wanted,
+        crop_ratio=plan.crop_ratio,
+        precision=choose_inference_precision(plan.precision, where.precision, where.device),
+    )
     return Hired(model=teacher, plan=plan, sha256=sha256)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vitx.checkpoint.store import weights_file
 from vitx.config.resolve import load_run_config
-from vitx.config.schema import DistillConfig, ModelConfig, TeacherSource, TrainConfig
+from vitx.config.schema import DistillConfig, ModelConfig, Precision, TeacherSource, TrainConfig
 from vitx.data.sources import Splits
 from vitx.errors import StorageError, UsageError, VitxError
 from vitx.models.origin import HUB, Card, as_safetensors, download, is_remote, read_card
@@ -29,6 +29,7 @@ class TeacherPlan:
         run: where it is trained on this dataset; None where its weights came from elsewhere.
         why: why it is trained; empty where it isn't.
         crop_ratio: share of the side of a picture that it sees.
+        precision: arithmetic of its pass, as configured.
     """
 
     config: TrainConfig
@@ -37,6 +38,7 @@ class TeacherPlan:
     run: RunDir | None = None
     why: str = ""
     crop_ratio: float = 1.0
+    precision: Precision = Precision.auto
 
 
 def plan_teachers(config: DistillConfig, splits: Splits) -> list[TeacherPlan]:
@@ -66,7 +68,7 @@ def plan_teachers(config: DistillConfig, splits: Splits) -> list[TeacherPlan]:
                 raise
             # The words are those of the first teacher.
             raise type(error)(f"teacher.also[{number - 1}]: {error}") from error
-        plans.append(replace(plan, crop_ratio=source.crop_ratio))
+        plans.append(replace(plan, crop_ratio=source.crop_ratio, precision=source.precision))
     return plans
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from vitx.config.schema import (
     DistillConfig,
     Keeping,
     Mixed,
-    Precision,
     Teaching,
 )
 from vitx.data.sources import Splits
@@ -26,7 +25,7 @@ from vitx.objectives.teacher_cache import AnswerStore, Encoding, refuse_encoding
 from vitx.paths import cache_dir
 from vitx.records import Batch, Plan
 from vitx.runtime.seeds import derive
-from vitx.teaching.build import Hired
+from vitx.teaching.build import Hired, Where
 
 Asked = Callable[[Batch], Lesson]
 _MIXES = ("mixup", "cutmix", "mix_prob", "mix_switch_prob", "mix_mode")
@@ -35,14 +34,6 @@ _NOT_OF_PICTURES = (*_MIXES, "label_smoothing", "eval_crop_ratio", "epoch_multip
 _DECIDES_PICTURES = ("channels", "mirror", "max_pixels", "bad_image")
 _LIBRARIES = ("torch", "torchvision", "timm", "pillow")
 _COMPARED_BATCHES = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Where:
-    """Where teachers compute."""
-
-    device: torch.device
-    precision: Precision
 
 
 class Tutor:
@@ -188,7 +179,7 @@ def identity(config: DistillConfig, teacher: Hired, splits: Splits, where: Where
         },
         "batch": batch,
         "seed": config.seed,
-        "computed": [where.device.type, where.precision.name],
+        "computed": [where.device.type, teacher.model.precision.name],
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
 

@@ -33,6 +33,8 @@ class TeacherSource:
     """Side of a patch in pixels, where its weights are of another one than its name says."""
     crop_ratio: float = 1.0
     """Share of the picture's side that it sees, from the middle."""
+    precision: Precision = Precision.auto
+    """auto (that of training, but bf16 on a CPU that multiplies it), fp32, bf16 or fp16."""
     args: dict[str, Any] = field(default_factory=dict)
     """Further arguments of its architecture, plain values only."""
     epochs: str = "6ep"
