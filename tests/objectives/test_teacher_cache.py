@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from vitx.config.schema import Precision
 from vitx.errors import StorageError, UsageError
 from vitx.objectives import teacher_cache
+from vitx.objectives.encoding import Encoding, refuse_encoding
 from vitx.objectives.lesson import Answer
-from vitx.objectives.teacher_cache import AnswerStore, Encoding, refuse_encoding
+from vitx.objectives.teacher_cache import AnswerStore
 
 C, PLACES = 11, 600
 CPU = torch.device("cpu")
@@ -244,10 +245,10 @@ def test_a_rehearsal_writes_nothing(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_of_once_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(teacher_cache, "_write", full)
+    monkeypatch.setattr(teacher_cache, "write_shard", full)
     said = Said()
     ours = store(tmp_path, say=said)
     for epoch in range(4):

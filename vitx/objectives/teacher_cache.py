@@ -7,16 +7,14 @@
 An augmented sample is a function of (seed, epoch, place), so its answer is too. A place that has
 an answer keeps it: whoever comes later reads what the first one was told.
 
-Shapes: P places of a shard, K stored classes, C classes.
+Shapes: P places of a shard.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,89 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
-from vitx.config.schema import Precision
-from vitx.errors import StorageError, UsageError
-from vitx.objectives.lesson import Answer
+from vitx.errors import StorageError
+from vitx.objectives.encoding import Encoding
+from vitx.objectives.shards import PRESENT, count_present, read_shard, write_shard
 from vitx.runs import storage_errors, write_json
 
 SCHEMA = 1
 _SHARD_BYTES = 16 * 2**20
 _OPEN_SHARDS = 2
 _SAVE_EVERY_S = 30.0
-_LEAST_LOG = -80.0  # of the classes that are not stored; finite, so that 0 times it is 0
-_TYPES = {
-    Precision.fp32: torch.float32,
-    Precision.bf16: torch.bfloat16,
-    Precision.fp16: torch.float16,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """What is stored of an answer.
-
-    All classes are stored as logits, exact in fp32. Of the `top_k` most probable ones the
-    log-probabilities are, and the rest of the probability is spread evenly over the other classes
-    (as in FKD, Z. Shen and E. Xing, arXiv 2112.01528). The most probable class is exact in either.
-
-    Attributes:
-        classes: C.
-        top_k: K, or None for all.
-        precision: of the stored numbers.
-    """
-
-    classes: int
-    top_k: int | None
-    precision: Precision
-
-    @property
-    def full(self) -> bool:
-        """Whether all classes are stored."""
-        return self.top_k is None or self.top_k >= self.classes
-
-    @property
-    def columns(self) -> dict[str, tuple[int, torch.dtype]]:
-        """Width and type of each tensor of a shard."""
-        kept = 1 if self.full else int(self.top_k or 1)
-        number = torch.int16 if self.classes <= torch.iinfo(torch.int16).max else torch.int32
-        width = self.classes if self.full else kept
-        return {"classes": (kept, number), "values": (width, _TYPES[self.precision])}
-
-    @property
-    def place_bytes(self) -> int:
-        """Bytes of one answer, the mark that it is there included."""
-        return 1 + sum(width * kind.itemsize for width, kind in self.columns.values())
-
-    def encode(self, answer: Answer) -> dict[str, Tensor]:
-        """Return the [P, ...] tensors that are stored of an answer, on the CPU."""
-        if self.full:
-            found = {"classes": answer.classes[:, None], "values": answer.logits}
-        else:
-            named, probable = answer.classes[:, None], answer.logits.log_softmax(1)
-            # Of equals topk takes any; the class that was named has to come first.
-            first = probable.scatter(1, named, math.inf)
-            classes = first.topk(self.columns["classes"][0], dim=1).indices
-            found = {"classes": classes, "values": probable.gather(1, classes)}
-        return {
-            name: tensor.to(device="cpu", dtype=self.columns[name][1])
-            for name, tensor in found.items()
-        }
-
-    def decode(self, stored: Mapping[str, Tensor], device: torch.device) -> Answer:
-        """Return the answer that was stored."""
-        classes = stored["classes"].to(device, torch.int64)
-        values = stored["values"].to(device, torch.float32)
-        if self.full:
-            return Answer(logits=values, classes=classes[:, 0])
-        others = self.classes - classes.shape[1]
-        rest = (1 - values.double().exp().sum(1, keepdim=True)).clamp(min=0) / others
-        spread = rest.log().clamp(min=_LEAST_LOG).float()
-        logits = spread.expand(-1, self.classes).scatter(1, classes, values)
-        return Answer(logits=logits, classes=classes[:, 0])
 
 
 @dataclass
@@ -177,9 +104,9 @@ class AnswerStore:
         found: list[dict[str, Tensor]] = []
         for key, part in self._parts(epoch, first, count):
             shard = self._open(key)
-            if not shard.tensors["present"][part].all():
+            if not shard.tensors[PRESENT][part].all():
                 self._refresh(key, shard)  # another run may have been here
-                if not shard.tensors["present"][part].all():
+                if not shard.tensors[PRESENT][part].all():
                     return None
             found.append({name: shard.tensors[name][part] for name in self.encoding.columns})
         return {name: torch.cat([each[name] for each in found]) for name in self.encoding.columns}
@@ -189,10 +116,10 @@ class AnswerStore:
         done = 0
         for key, part in self._parts(epoch, first, len(stored["values"])):
             shard, count = self._open(key), part.stop - part.start
-            new = ~shard.tensors["present"][part]
+            new = ~shard.tensors[PRESENT][part]
             for name in self.encoding.columns:
                 shard.tensors[name][part][new] = stored[name][done : done + count][new]
-            shard.tensors["present"][part] = True
+            shard.tensors[PRESENT][part] = True
             shard.changed = True
             done += count
         if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
@@ -212,7 +139,7 @@ class AnswerStore:
     def stored_places(self, epochs: int) -> int:
         """Return how many answers of the first `epochs` there are, by what the files say."""
         return sum(
-            int(_metadata(path).get("present", 0))
+            count_present(path)
             for epoch in range(epochs)
             for path in self._epoch_folder(epoch).glob("*.safetensors")
         )
@@ -283,7 +210,7 @@ class AnswerStore:
             name: torch.zeros(size, width, dtype=kind)
             for name, (width, kind) in self.encoding.columns.items()
         }
-        return _Shard({**tensors, "present": torch.zeros(size, dtype=torch.bool)}, seen=None)
+        return _Shard({**tensors, PRESENT: torch.zeros(size, dtype=torch.bool)}, seen=None)
 
     def _refresh(self, key: tuple[int, int], shard: _Shard) -> None:
         """Take over what the file has and the shard in memory has not."""
@@ -294,36 +221,25 @@ class AnswerStore:
         shard.seen = seen
         held = self._load(path, shard)
         if held is None:
-            shard.changed |= bool(shard.tensors["present"].any())
+            shard.changed |= bool(shard.tensors[PRESENT].any())
             return
-        new = held["present"] & ~shard.tensors["present"]
+        new = held[PRESENT] & ~shard.tensors[PRESENT]
         for name in shard.tensors:
             shard.tensors[name][new] = held[name][new]
         # What others stored first stays: their bits are what every reader has seen.
-        both = held["present"] & shard.tensors["present"]
+        both = held[PRESENT] & shard.tensors[PRESENT]
         for name in self.encoding.columns:
             shard.tensors[name][both] = held[name][both]
 
     def _load(self, path: Path, shard: _Shard) -> dict[str, Tensor] | None:
         """Return the tensors of a file; None, and a word about it, where it can't be trusted."""
         try:
-            with safe_open(path, framework="pt") as file:
-                told = file.metadata() or {}
-                if told.get("identity") != self.digest:
-                    raise ValueError("it holds answers of another teacher or augmentation")
-                held = {name: file.get_tensor(name) for name in shard.tensors}
-            for name, tensor in held.items():
-                wanted = shard.tensors[name]
-                if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
-                    raise ValueError(f"{name} is of another shape or type")
-            if told.get("sha256") != _sha256(held):
-                raise ValueError("its contents are not what was written")
+            return read_shard(path, identity=self.digest, like=shard.tensors)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError) as error:
             self._say(f"{path} is damaged ({error}); the teacher is asked again")
             return None
-        return held
 
     def _save(self, key: tuple[int, int], shard: _Shard) -> None:
         from filelock import FileLock
@@ -334,17 +250,7 @@ class AnswerStore:
             with FileLock(self.folder / ".lock", timeout=60):
                 self._describe()
                 self._refresh(key, shard)  # nobody else can write between this and the rename
-                temporary = path.with_name(f".{path.name}.{os.getpid()}")
-                told = {
-                    "identity": self.digest,
-                    "sha256": _sha256(shard.tensors),
-                    "present": str(int(shard.tensors["present"].sum())),
-                }
-                try:
-                    _write(shard.tensors, temporary, told)
-                    temporary.replace(path)
-                finally:
-                    temporary.unlink(missing_ok=True)
+                write_shard(path, shard.tensors, identity=self.digest)
                 shard.seen, shard.changed = _look(path), False
 
     def _describe(self) -> None:
@@ -353,51 +259,12 @@ class AnswerStore:
             write_json(path, self.identity)
 
 
-def refuse_encoding(encoding: Encoding, *, hard: bool) -> None:
-    """Refuse what can't be stored.
-
-    Raises:
-        UsageError: `top_k` is no number of classes, or the precision is none to store in.
-    """
-    if encoding.top_k is not None and not 1 <= encoding.top_k <= encoding.classes:
-        raise UsageError(
-            f"teacher.top_k={encoding.top_k}: expected 1 to {encoding.classes}, the classes"
-        )
-    if not hard and encoding.top_k == 1:
-        raise UsageError(
-            "teacher.top_k=1 holds no more than the class; distillation=soft needs 2 or more"
-        )
-
-
-def _write(tensors: Mapping[str, Tensor], path: Path, told: dict[str, str]) -> None:
-    try:
-        save_file(dict(tensors), path, metadata=told)
-    except SafetensorError as error:  # a full disk, in its own words
-        raise OSError(str(error)) from error
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sha256(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _look(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with contextlib.suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
-    return {}
 
 
 def _existing(path: Path) -> Path:

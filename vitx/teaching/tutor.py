@@ -20,8 +20,9 @@ from vitx.config.schema import (
 )
 from vitx.data.sources import Splits
 from vitx.models.of_run import picture_format
+from vitx.objectives.encoding import Encoding, refuse_encoding
 from vitx.objectives.lesson import Answer, Lesson
-from vitx.objectives.teacher_cache import AnswerStore, Encoding, refuse_encoding
+from vitx.objectives.teacher_cache import AnswerStore
 from vitx.paths import cache_dir
 from vitx.records import Batch, Plan
 from vitx.runtime.seeds import derive
