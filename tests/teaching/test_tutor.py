@@ -182,6 +182,7 @@ CHANGES = {
     "augmentation.repeats=2": True,
     "augmentation.mixup=0.5": True,
     "batch_size=16": True,
+    "augmentation.epoch_multiple=5": True,  # moves the steps that draw the mixing
     "runtime.micro_batch=8": True,
     "dataset.image_px=32": True,
     "dataset.mirror=false": True,
@@ -208,7 +209,7 @@ def test_without_mixing_all_batch_sizes_share(words: tuple[str, ...]) -> None:
     off = ("augmentation.mixup=0", "augmentation.cutmix=0")
     for more in (off, ("teacher.cache=outputs", "teacher.mixed=mix")):
         before = configured(*words, *more)
-        after = configured(*words, *more, "batch_size=16", "augmentation.mix_prob=0.3")
+        after = configured(*words, *more, "batch_size=16", "augmentation.epoch_multiple=5")
         splits = load_splits(before.dataset)
         teacher = hire(before, 0)
         assert identity(before, teacher, splits, HERE) == identity(after, teacher, splits, HERE)

@@ -29,11 +29,12 @@ from vitx.runtime.seeds import derive
 from vitx.teaching.build import Hired, Where
 
 Asked = Callable[[Batch], Lesson]
-_MIXES = ("mixup", "cutmix", "mix_prob", "mix_switch_prob", "mix_mode")
+# A batch is mixed by its step, which follows from the length of an epoch.
+_MIXES = ("mixup", "cutmix", "mix_prob", "mix_switch_prob", "mix_mode", "epoch_multiple")
 # What decides neither the pictures nor, where they are not mixed, what is said of them.
-_NOT_OF_PICTURES = (*_MIXES, "label_smoothing", "eval_crop_ratio", "epoch_multiple")
+_NOT_OF_PICTURES = (*_MIXES, "label_smoothing", "eval_crop_ratio")
 _DECIDES_PICTURES = ("channels", "mirror", "max_pixels", "bad_image")
-_LIBRARIES = ("torch", "torchvision", "timm", "pillow")
+_LIBRARIES = ("vitx", "torch", "torchvision", "timm", "numpy", "pillow")
 _COMPARED_BATCHES = 4
 
 
@@ -181,7 +182,7 @@ def identity(config: DistillConfig, teacher: Hired, splits: Splits, where: Where
         "batch": batch,
         "seed": config.seed,
         "computed": [where.device.type, teacher.model.precision.name],
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
 
 
