@@ -40,8 +40,8 @@ from vitx.parts import (
 )
 from vitx.records import Plan
 from vitx.runs import RunDir
-from vitx.runtime.seeds import derive, set_random_state
 from vitx.runtime.signals import StopRequest
+from vitx.teaching.build import make_feature_matching
 from vitx.teaching.tutor import mixes_answers
 from vitx.train.events import Every
 from vitx.train.state import TrainState
@@ -116,7 +116,8 @@ def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Tra
     """Build the trainer without its callbacks, at step 0."""
     model = parts.model
     ema = build_ema(model, config.ema)  # a copy that nobody listens to
-    matching = _feature_matching(config, parts)
+    teachers = () if parts.tutor is None else parts.tutor.teachers
+    matching = make_feature_matching(config, model, teachers)
     groups = build_groups(model, config.optimizer)
     if matching is not None:
         groups += build_groups(matching, replace(config.optimizer, decay_also=[], decay_never=[]))
@@ -152,23 +153,6 @@ def _objective(config: TrainConfig, parts: Parts, matching: FeatureMatching | No
         give_both(True)
     loss = build_loss(config.objective, label_smoothing=smoothing)
     return build_distillation(config.distillation, loss, parts.tutor, matching)
-
-
-def _feature_matching(config: TrainConfig, parts: Parts) -> FeatureMatching | None:
-    if not isinstance(config, DistillConfig) or not config.distillation.features:
-        return None
-    assert parts.tutor is not None  # noqa: S101 (of this verb)
-    (teacher,) = parts.tutor.teachers  # the configuration was checked
-    picture = picture_format(config)
-    shape = (2, picture.channels, picture.image_px, picture.image_px)
-    images = torch.zeros(shape, device=parts.machine.device)
-    set_random_state(derive("projection", config.seed))
-    return FeatureMatching(
-        parts.model,
-        teacher.model.model,
-        config.distillation.features,
-        pictures=(images, teacher.model.adapt(images)),
-    )
 
 
 def open_stream(config: TrainConfig, parts: Parts, state: TrainState) -> TrainStream:

@@ -23,7 +23,7 @@ from vitx.models.transfer import Transfer
 from vitx.optim.build import build_optimizer
 from vitx.records import Plan
 from vitx.runtime.device import choose_device, choose_precision
-from vitx.teaching.build import Where, make_teacher
+from vitx.teaching.build import Where, make_feature_matching, make_teacher
 from vitx.teaching.plan import plan_teachers
 from vitx.teaching.tutor import Tutor, make_tutor
 
@@ -116,7 +116,7 @@ def find_problems(
         problems: takes what training would be refused for.
         without: `dataset`: the data are not looked for, nor the weights to start from; `model`.
     """
-    tried, dataset = problems.tried, config.dataset
+    tried, dataset, tutor = problems.tried, config.dataset, None
     classes: Sequence[str] = [""] * (dataset.num_classes or 2)
     tried(lambda: choose_device(config.runtime.device))
     if "dataset" not in without and (splits := tried(lambda: load_splits(dataset))) is not None:
@@ -131,6 +131,9 @@ def find_problems(
     built = "model" not in without and tried(lambda: _model_to_look_at(config, fit)) is not None
     if built and "dataset" not in without:
         tried(lambda: start_from_weights(build_model(config.model, fit), config.model, classes))
+    if built and tutor is not None:
+        taught = tutor.teachers
+        tried(lambda: make_feature_matching(config, build_model(config.model, fit), taught))
     placeholder = [{"params": [nn.Parameter(torch.zeros(1))]}]
     tried(lambda: build_optimizer(placeholder, config.optimizer, lr=1.0))
     picture = picture_format(config)

@@ -137,7 +137,9 @@ def test_answers_of_another_augmentation_are_not_used(
     (place,) = set(answers(tmp_path)) - {there}
     shutil.copy(there, place)
     distil(*other, f"run_dir={tmp_path / 'third'}")
-    assert "another teacher or augmentation" in (tmp_path / "third/log.txt").read_text()
+    assert (
+        "another teacher, augmentation, epoch or place" in (tmp_path / "third/log.txt").read_text()
+    )
     assert len(asked) == 3 * paid
     assert total(tmp_path / "third") == total(tmp_path / "second")
 
@@ -195,8 +197,7 @@ def test_mixed_answers_are_shared_between_batch_sizes(
     assert "on 16 mixed pictures" in (tmp_path / "first/log.txt").read_text()
     paid = sum(asked)
     distil(*words, "batch_size=16", f"run_dir={tmp_path / 'second'}")
-    compared = sum(asked) - paid
-    assert compared == 4 * 4  # the first four batches, to tell the difference
+    assert sum(asked) == paid
     assert all(torch.isfinite(each).all() for each in load_file(_model(tmp_path)).values())
 
 
@@ -226,7 +227,7 @@ def test_too_small_a_disk_is_said_before_anything_is_made(
 
     monkeypatch.setattr(shutil, "disk_usage", disk)
     long = (*words, CACHED, "distillation=soft", "epochs=100000ep", "checkpoint.every=50%")
-    with pytest.raises(StorageError, match=r"need .* GiB .* teacher.reuse_epochs=\d+ fits"):
+    with pytest.raises(StorageError, match=r"needs .* GiB .* teacher.reuse_epochs=\d+ fits"):
         distil(*long, f"run_dir={tmp_path / 'run'}")
     assert not asked
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.commands.distilling import distil, planned
-from tests.train.tiny import LOADERS_FORK, evaluate, newest, read, rows, total, train
+from tests.train.tiny import LOADERS_FORK, TINY, evaluate, newest, read, rows, total, train
+from vitx.cli import main
 from vitx.errors import Preempted, UsageError
 from vitx.models.of_run import picture_format
 
@@ -69,7 +70,7 @@ def test_a_run_that_was_trained_plainly_is_distilled_further(
     assert torch.equal(after["head_dist.weight"], before["head.weight"])
     assert torch.equal(after["pos_embed"][:, 0], before["pos_embed"][:, 0])
     assert torch.equal(after["pos_embed"][:, 1:], before["pos_embed"])
-    assert "begin as the class token's" in (tmp_path / "token/log.txt").read_text()
+    assert "a copy of the class token" in (tmp_path / "token/log.txt").read_text()
 
 
 FEATURES = "distillation.features={blocks.0: layer2, blocks.1: layer4}"
@@ -103,6 +104,31 @@ def test_a_block_that_is_not_there_is_named(words: tuple[str, ...], tmp_path: Pa
     with pytest.raises(UsageError, match="the teacher has no block named 'layer9'"):
         distil(*words, "distillation.features={blocks.0: layer9}", f"run_dir={tmp_path / 'run'}")
     assert not (tmp_path / "run").exists()
+
+
+def test_blocks_are_looked_at_before_the_teacher_is_trained(pictures: Path, tmp_path: Path) -> None:
+    untrained = ("teacher=timm", "teacher.name=resnet10t", f"dataset.path={pictures}")
+    for pair, told in (
+        ("blocks.7: layer1", "the student has no block named 'blocks.7'"),
+        ("blocks.0.attn.attn_drop: layer1", "is not called in a pass"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            distil(*TINY, *untrained, f"distillation.features={{{pair}}}", "epochs=1st")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("value", ["null", "[null]", "[resnet18]", "[{nmae: resnet18}]"])
+def test_further_teachers_that_are_none(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill", f"teacher.also={value}"]) == 2
+    said = capsys.readouterr().err
+    assert "teacher.also" in said or "nmae: no such setting" in said
+    assert "bug" not in said
+
+
+def test_one_head_is_not_chosen_from(words: tuple[str, ...], tmp_path: Path) -> None:
+    distil(*words, "epochs=1st", f"run_dir={tmp_path / 'run'}")
+    with pytest.raises(UsageError, match="head=class_head: this model has one head"):
+        evaluate(f"run={tmp_path / 'run'}", "head=class_head")
 
 
 def repository(teacher: Path, **card: object) -> dict[str, bytes]:

@@ -57,6 +57,17 @@ def test_another_size_is_resampled(pixels: torch.Tensor) -> None:
     torch.testing.assert_close(seen, shown(larger, HALF), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("ratio", [0.5, 0.26, 0.001])
+def test_it_sees_the_middle(ratio: float, pixels: torch.Tensor) -> None:
+    model = nn.Conv2d(3, 4, 3)
+    seen = Teacher(model, given=HALF, wanted=HALF, crop_ratio=ratio).adapt(shown(pixels, HALF))
+    side = max(1, round(8 * ratio))
+    edge = (8 - side) // 2
+    middle = pixels[:, :, edge : edge + side, edge : edge + side]
+    larger = F.interpolate(middle, (8, 8), mode="bicubic", antialias=True)
+    torch.testing.assert_close(seen, shown(larger, HALF), atol=1e-5, rtol=1e-5)
+
+
 def test_it_is_frozen_whatever_is_asked_of_it(pixels: torch.Tensor) -> None:
     one = teacher(HALF, HALF).train()
     before = {name: value.clone() for name, value in one.state_dict().items()}

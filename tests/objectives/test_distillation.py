@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitx.config.schema import DistillationConfig, Divided, ObjectiveConfig, Teaching
 from vitx.objectives.classification import build_loss, build_objective
-from vitx.objectives.distillation import Tutor, build_distillation, hard, soft
+from vitx.objectives.distillation import AskTeachers, build_distillation, hard, soft
 from vitx.objectives.lesson import Answer, Lesson
 from vitx.records import Batch, Place
 
@@ -95,7 +95,7 @@ def teacher() -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, C)).eval()
 
 
-def asking(teacher: nn.Module) -> Tutor:
+def asking(teacher: nn.Module) -> AskTeachers:
     return lambda batch: Lesson([(1.0, Answer.of(teacher(batch.images)))])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from tests.commands.distilling import configured
 from tests.train.tiny import EVERYTHING, TINY, write_pictures
-from vitx.config.schema import DistillConfig, Precision
+from vitx.config.schema import AugmentationConfig, DatasetConfig, DistillConfig, Precision
 from vitx.data.mixing import Mixing
 from vitx.data.sources import Splits, load_splits
+from vitx.errors import StorageError
 from vitx.models.teacher import Teacher
 from vitx.objectives.lesson import Answer
+from vitx.parts import make_plan
 from vitx.records import Batch, PictureFormat, Place
 from vitx.teaching.build import Hired, Where
 from vitx.teaching.plan import TeacherPlan
@@ -176,33 +181,124 @@ def test_what_random_weights_say_is_not_remembered(words: tuple[str, ...], tmp_p
     assert not (tmp_path / "cache").exists()
 
 
-CHANGES = {
-    "seed=3": True,
-    "augmentation.hflip=0.1": True,
-    "augmentation.repeats=2": True,
-    "augmentation.mixup=0.5": True,
-    "batch_size=16": True,
-    "augmentation.epoch_multiple=5": True,  # moves the steps that draw the mixing
-    "runtime.micro_batch=8": True,
-    "dataset.image_px=32": True,
-    "dataset.mirror=false": True,
-    "precision=bf16": False,  # of the machine, which is given
-    "optimizer.lr=0.5": False,
-    "model=vit_ti16": False,
-    "epochs=9": False,
-    "augmentation.eval_crop_ratio=0.5": False,
-    "distillation.weight=0.1": False,
-    "dataset.workers=2": False,
-}
+# Another value for every setting of the sections that pictures come from: with the names of those
+# that decide what is said of a mixed picture.
+DECIDES = {
+    "augmentation": {
+        "crop": "resize", "scale": "[0.5,1.0]", "ratio": "[0.9,1.1]", "pad_px": "2",
+        "pad_mode": "constant", "interpolation": "bilinear", "hflip": "0.1", "vflip": "0.3",
+        "auto_augment": "rand-m5-n1", "color_jitter": "0.2", "erase_prob": "0.1",
+        "erase_mode": "const", "erase_count": "2", "repeats": "2", "epoch_multiple": "5",
+        "mixup": "0.5", "cutmix": "0.5", "mix_prob": "0.9", "mix_switch_prob": "0.1",
+        "mix_mode": "elem",
+    },
+    "dataset": {
+        "image_px": "32", "channels": "1", "mean": "[0.1,0.1,0.1]", "std": "[0.3,0.3,0.3]",
+        "mirror": "false", "bad_image": "skip", "max_pixels": "100000",
+    },
+}  # fmt: skip
+DECIDES_NOTHING = {
+    "augmentation": {"label_smoothing": "0.3", "eval_crop_ratio": "0.5"},
+    # These say which pictures there are; the data's own fingerprint does that.
+    "dataset": dict.fromkeys((
+        "kind", "path", "subset", "revision", "train_split", "val_split", "hold_out", "limit",
+        "image_column", "label_column", "num_classes", "bad_image_limit", "workers",
+    )),
+}  # fmt: skip
+BESIDES = {
+    "seed=3": True, "batch_size=16": True, "runtime.micro_batch=8": True, "optimizer.lr=0.5": False,
+    "model=vit_ti16": False, "epochs=9": False, "distillation.weight=0.1": False,
+}  # fmt: skip
+TYPED = {
+    f"{section}.{name}={value}": table is DECIDES
+    for table in (DECIDES, DECIDES_NOTHING)
+    for section, values in table.items()
+    for name, value in values.items()
+    if value is not None
+} | BESIDES
 
 
-@pytest.mark.parametrize("word", CHANGES)
+def test_every_setting_of_pictures_is_accounted_for() -> None:
+    for section, schema in (("augmentation", AugmentationConfig), ("dataset", DatasetConfig)):
+        known = DECIDES[section].keys() | DECIDES_NOTHING[section].keys()
+        assert known == {item.name for item in dataclasses.fields(schema)}
+
+
+@pytest.mark.parametrize("word", TYPED)
 def test_an_answer_is_of_all_that_decides_it(word: str, words: tuple[str, ...]) -> None:
     before, after = configured(*words), configured(*words, word)
     splits = load_splits(before.dataset)
     teacher = hire(before, 0)
     changed = identity(before, teacher, splits, HERE) != identity(after, teacher, splits, HERE)
-    assert changed is CHANGES[word]
+    assert changed is TYPED[word]
+
+
+def test_pictures_that_change_and_keep_their_size_are_others(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path / "pictures")
+    for path in root.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    config = configured(*TINY, f"dataset.path={root}", "teacher=timm", "teacher.name=resnet10t")
+    teacher = hire(config, 0)
+    before = load_splits(config.dataset)
+    first = identity(config, teacher, before, HERE)
+    spoiled = sorted((root / "train").rglob("*.bmp"))[-1]
+    size = spoiled.stat().st_size
+    ImageOps.invert(Image.open(spoiled)).save(spoiled)
+    assert spoiled.stat().st_size == size
+    after = load_splits(config.dataset)
+    assert after.fingerprint() == before.fingerprint()
+    assert identity(config, teacher, after, HERE) != first
+
+
+def test_all_stores_have_to_fit_together(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("teacher.cache=outputs", "distillation=soft", "epochs=1000ep")
+    config = configured(*words, *more, "teacher.also=[{name: resnet18}]")
+    one, both = made(config)[0], made(config, teachers=2)[0]
+    plan = make_plan(config, samples=48)
+    needed = one.stores[0].missing_bytes(1000)
+
+    def disk(_place: object) -> object:
+        return shutil._ntuple_diskusage(0, 0, int(1.5 * needed))
+
+    monkeypatch.setattr(shutil, "disk_usage", disk)
+    one.refuse_small_disk(plan)
+    with pytest.raises(StorageError, match=r"teacher.reuse_epochs=67\d fits, or point .VITX_CACHE"):
+        both.refuse_small_disk(plan)
+
+
+def test_a_place_that_can_not_be_written_is_said_beforehand(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = configured(*words, "teacher.cache=outputs")
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(StorageError, match="cache"):
+        made(config)[0].refuse_small_disk(make_plan(config, samples=48))
+
+
+def test_two_that_are_the_same_share_a_store(words: tuple[str, ...]) -> None:
+    config = configured(*words, "teacher.cache=outputs", "teacher.also=[{name: resnet10t}]")
+    same = [hire(config, 0), hire(config, 0)]
+    tutor = make_tutor(same, config, load_splits(config.dataset), HERE, say=print)
+    tutor(batch())
+    assert len(tutor.stores) == 1
+    assert same[0].model.model.asked + same[1].model.model.asked == 1
+
+
+def test_of_a_batch_that_was_partly_there_what_was_there_counts(words: tuple[str, ...]) -> None:
+    off = ("augmentation.mixup=0", "augmentation.cutmix=0")
+    config = configured(*words, *off, "teacher.cache=outputs", "distillation=soft")
+    tutor, (net,) = made(config)
+    whole = batch()
+    half = replace(whole, images=whole.images[:4])
+    first = tutor(half).log_probabilities()
+    with torch.no_grad():
+        net.layer.weight += 1  # as another batch size moves the last bits, but to be seen
+    mixture = tutor(whole).log_probabilities()
+    assert torch.equal(mixture[:4], first)
+    assert torch.equal(tutor(whole).log_probabilities(), mixture)
 
 
 def test_without_mixing_all_batch_sizes_share(words: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
 from vitx.evaluate.loop import PerSample
 from vitx.loggers.console import Console
+from vitx.models import heads
 from vitx.models.of_run import make_model
 from vitx.models.weights import load_weights
 from vitx.parts import Machine, make_evaluator, settle_machine
@@ -117,6 +118,7 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig) -> Scoring:
     machine = settle_machine(settings)
     model = make_model(settings, num_classes=classes, device=machine.device)
     load_weights(model, checkpoint / f"{weights}.safetensors")
+    _refuse_head(config, model)
     return Scoring(
         config=settings,
         suite=suite,
@@ -128,6 +130,11 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig) -> Scoring:
         machine=machine,
         model=model,
     )
+
+
+def _refuse_head(config: EvalConfig, model: nn.Module) -> None:
+    if config.head is not None and not heads.has_two(model):
+        raise UsageError(f"head={config.head.name}: this model has one head; leave it out")
 
 
 def find_scoring_problems(

@@ -21,7 +21,8 @@ EXPECTED = {
     "number": "a number",
     "list of texts": 'a list of texts such as ["*.temperature"]',
     "list of numbers": "a list of numbers such as [0.5,1.0]",
-    "mapping": "entries, typed as {name}.ENTRY=VALUE",
+    "mapping": "entries, typed as {name}.ENTRY=VALUE or '{name}={{ENTRY: VALUE}}'",
+    "list of mappings": "a list of settings such as '{name}=[{{weights: runs/b}}]'",
 }
 """What a value has to be, by the kind of its setting."""
 

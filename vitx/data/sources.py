@@ -50,6 +50,10 @@ class Splits:
             digest.update(split.contents())
         return digest.hexdigest()[:16]
 
+    def sample(self) -> str:
+        """Return a digest of the bytes of some training pictures; see `LabelledImages.sample`."""
+        return self.train.sample().hex()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValSplit:

@@ -17,6 +17,11 @@ from vitx.config.schema import Head
 _FLAG = "distilled_training"  # timm's; only where it is set are the two answers given apart
 
 
+def has_two(model: nn.Module) -> bool:
+    """Return whether a model has a head for labels and one for what a teacher says."""
+    return any(getattr(each, "head_dist", None) is not None for each in model.modules())
+
+
 @contextmanager
 def apart(model: nn.Module) -> Iterator[None]:
     """Have a model in evaluation mode give `(class head, distillation head)`, [B, C] each.

@@ -26,8 +26,7 @@ class Teacher(nn.Module):
         model: on its device; stays in evaluation mode.
         given: the pictures of the student.
         wanted: the pictures it was trained on.
-        crop_ratio: share of the side that it sees, from the middle; the resized picture is so much
-            larger than what is cut out of it.
+        crop_ratio: share of the side that it sees, from the middle.
         precision: arithmetic of its pass, whatever surrounds it.
     """
 
@@ -50,7 +49,7 @@ class Teacher(nn.Module):
         self.precision = precision
         self.model = model.eval().requires_grad_(False)
         self._given, self._wanted = given, wanted
-        self._side = round(wanted.image_px / crop_ratio)  # before the crop
+        self._side = max(1, round(given.image_px * crop_ratio))  # of what it sees
         device = next(model.parameters()).device
         for name, values in (
             ("given_mean", given.mean),
@@ -76,16 +75,16 @@ class Teacher(nn.Module):
     def adapt(self, images: Tensor) -> Tensor:
         """Return the student's pictures as the teacher was trained on them."""
         given, wanted, side = self._given, self._wanted, self._side
-        if given == wanted and side == wanted.image_px:
+        if given == wanted and side == given.image_px:
             return images
+        edge = (given.image_px - side) // 2
+        images = images[:, :, edge : edge + side, edge : edge + side]
         images = images * self.given_std + self.given_mean
         if given.channels > wanted.channels:
             images = (images * self.grey).sum(1, keepdim=True)
         else:
             images = images.expand(-1, wanted.channels, -1, -1)
-        if given.image_px != side:
-            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         if side != wanted.image_px:
-            edge, px = (side - wanted.image_px) // 2, wanted.image_px
-            images = images[:, :, edge : edge + px, edge : edge + px]
+            size = (wanted.image_px, wanted.image_px)
+            images = F.interpolate(images, size, mode="bicubic", antialias=True)
         return (images - self.wanted_mean) / self.wanted_std

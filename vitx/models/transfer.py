@@ -119,9 +119,7 @@ def transfer(
     completed = begin_as_class_token(model, found)
     told = Transfer(source=source, file=str(path), sha256=_sha256(path))
     if completed is not found:
-        told.distillation = (
-            "distillation token: it, its position and its head begin as the class token's"
-        )
+        told.distillation = "distillation token: a copy of the class token, its head of the other"
         found = completed
     wanted = model.state_dict()
     before = found.get("pos_embed")

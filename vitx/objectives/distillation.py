@@ -17,14 +17,14 @@ from vitx.objectives.features import FeatureMatching
 from vitx.objectives.lesson import Lesson
 from vitx.records import Batch
 
-Tutor = Callable[[Batch], Lesson]
+AskTeachers = Callable[[Batch], Lesson]
 """Says what the teachers think of a batch as the student sees it; nothing is tracked."""
 
 
 def build_distillation(
     config: DistillationConfig,
     loss_of_labels: LossFunction,
-    tutor: Tutor,
+    tutor: AskTeachers,
     matching: FeatureMatching | None = None,
 ) -> Objective:
     """Return the objective `(1 - w) labels + w teacher`, and the distance of features besides.

@@ -43,17 +43,21 @@ class Encoding:
     precision: Precision
 
     @property
+    def kept(self) -> int:
+        """K."""
+        return self.classes if self.top_k is None else min(self.top_k, self.classes)
+
+    @property
     def full(self) -> bool:
         """Whether all classes are stored."""
-        return self.top_k is None or self.top_k >= self.classes
+        return self.kept == self.classes
 
     @property
     def columns(self) -> dict[str, tuple[int, torch.dtype]]:
         """Width and type of each tensor of a shard."""
-        kept = 1 if self.full else int(self.top_k or 1)
         number = torch.int16 if self.classes <= torch.iinfo(torch.int16).max else torch.int32
-        width = self.classes if self.full else kept
-        return {"classes": (kept, number), "values": (width, _TYPES[self.precision])}
+        named = 1 if self.full else self.kept
+        return {"classes": (named, number), "values": (self.kept, _TYPES[self.precision])}
 
     @property
     def place_bytes(self) -> int:
@@ -63,12 +67,15 @@ class Encoding:
     def encode(self, answer: Answer) -> dict[str, Tensor]:
         """Return the [P, ...] tensors that are stored of an answer, on the CPU."""
         if self.full:
-            found = {"classes": answer.classes[:, None], "values": answer.logits}
+            values = answer.logits
+            if self.precision is not Precision.fp32:  # logits may be beyond fp16
+                values = values.log_softmax(1)
+            found = {"classes": answer.classes[:, None], "values": values}
         else:
             named, probable = answer.classes[:, None], answer.logits.log_softmax(1)
             # Of equals topk takes any; the class that was named has to come first.
             first = probable.scatter(1, named, math.inf)
-            classes = first.topk(self.columns["classes"][0], dim=1).indices
+            classes = first.topk(self.kept, dim=1).indices
             found = {"classes": classes, "values": probable.gather(1, classes)}
         return {
             name: tensor.to(device="cpu", dtype=self.columns[name][1])

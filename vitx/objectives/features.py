@@ -73,10 +73,10 @@ class _Listener:
     """Keeps what some blocks of a model gave last, as [B, D, H, W]."""
 
     def __init__(self, model: nn.Module, names: Iterable[str], *, who: str) -> None:
-        self._model, self._who = model, who
+        self._model, self._who, self._names = model, who, tuple(names)
         self._heard: dict[str, Tensor] = {}
         blocks = {name: block for name, block in model.named_modules() if name}
-        for name in names:
+        for name in self._names:
             if name not in blocks:
                 near = near_matches(name, list(blocks)) or f"; it has {_top(model)}"
                 raise UsageError(
@@ -86,6 +86,11 @@ class _Listener:
 
     def take(self) -> dict[str, Tensor]:
         heard, self._heard = self._heard, {}
+        for name in self._names:
+            if name not in heard:
+                raise UsageError(
+                    f"distillation.features: {name!r} of the {self._who} is not called in a pass"
+                )
         return heard
 
     def _hook(self, name: str) -> Any:

@@ -24,7 +24,7 @@ def read_shard(path: Path, *, identity: str, like: Mapping[str, Tensor]) -> dict
 
     Args:
         path: the file.
-        identity: whose answers are wanted.
+        identity: whose answers, and to what.
         like: [P, ...] tensors of the wanted names, shapes and types.
 
     Returns:
@@ -37,7 +37,7 @@ def read_shard(path: Path, *, identity: str, like: Mapping[str, Tensor]) -> dict
     with safe_open(path, framework="pt") as file:
         told = file.metadata() or {}
         if told.get("identity") != identity:
-            raise ValueError("it holds answers of another teacher or augmentation")
+            raise ValueError("it holds answers of another teacher, augmentation, epoch or place")
         held = {name: file.get_tensor(name) for name in like}
     for name, tensor in held.items():
         if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:
@@ -53,7 +53,7 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], *, identity: str) -> 
     Args:
         path: the file.
         tensors: [P, ...] each; `present`, [P] bool, among them.
-        identity: whose answers they are.
+        identity: whose answers they are, and to what.
 
     Raises:
         OSError: it can't be written.
@@ -76,13 +76,14 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor], *, identity: str) -> 
         temporary.unlink(missing_ok=True)
 
 
-def count_present(path: Path) -> int:
-    """Return how many answers a shard says it has; 0 where it can't be read."""
+def count_present(path: Path, *, identity: str) -> int:
+    """Return how many answers of that identity a shard says it has; 0 where it can't be read."""
     with (
         contextlib.suppress(OSError, SafetensorError, ValueError),
         safe_open(path, framework="pt") as file,
     ):
-        return int((file.metadata() or {}).get("present", 0))
+        told = file.metadata() or {}
+        return int(told["present"]) if told.get("identity") == identity else 0
     return 0
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -109,11 +108,15 @@ class AnswerStore:
                 if not shard.tensors[PRESENT][part].all():
                     return None
             found.append({name: shard.tensors[name][part] for name in self.encoding.columns})
-        return {name: torch.cat([each[name] for each in found]) for name in self.encoding.columns}
+        return _joined(found)
 
-    def write(self, epoch: int, first: int, stored: Mapping[str, Tensor]) -> None:
-        """Keep the answers to places from `first` on, where there is none yet."""
-        done = 0
+    def write(self, epoch: int, first: int, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Keep the answers to places from `first` on, where there is none yet.
+
+        Returns:
+            What is kept of these places now.
+        """
+        done, kept = 0, []
         for key, part in self._parts(epoch, first, len(stored["values"])):
             shard, count = self._open(key), part.stop - part.start
             new = ~shard.tensors[PRESENT][part]
@@ -121,9 +124,11 @@ class AnswerStore:
                 shard.tensors[name][part][new] = stored[name][done : done + count][new]
             shard.tensors[PRESENT][part] = True
             shard.changed = True
+            kept.append({name: shard.tensors[name][part].clone() for name in self.encoding.columns})
             done += count
         if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.flush()
+        return _joined(kept)
 
     def flush(self) -> None:
         """Write what is new; a disk that takes no more is told of once, and nothing is lost."""
@@ -139,45 +144,28 @@ class AnswerStore:
     def stored_places(self, epochs: int) -> int:
         """Return how many answers of the first `epochs` there are, by what the files say."""
         return sum(
-            count_present(path)
-            for epoch in range(epochs)
-            for path in self._epoch_folder(epoch).glob("*.safetensors")
+            count_present(self._path(key), identity=self._identity(key))
+            for key in self._keys(epochs)
         )
 
-    def missing_bytes(self, epochs: int, places: int) -> int:
-        """Return the room that the answers to `places` of each of `epochs` still need."""
-        held = sum(
-            path.stat().st_size
-            for epoch in range(epochs)
-            for path in self._epoch_folder(epoch).glob("*.safetensors")
-        )
-        # Shards are whole, and one is written anew beside its old self.
-        shard_bytes = self.shard_places * self.encoding.place_bytes
-        full, rest = divmod(self._size(places), self.shard_places)
-        whole = epochs * (full * shard_bytes + rest * self.encoding.place_bytes)
-        return max(0, whole - held) and whole - held + shard_bytes
+    def missing_bytes(self, epochs: int) -> int:
+        """Return the room that the answers to the first `epochs` still need."""
+        size = min(self.shard_places, self.places) * self.encoding.place_bytes
+        held = [
+            path.stat().st_size for key in self._keys(epochs) if (path := self._path(key)).exists()
+        ]
+        missing = epochs * self.places * self.encoding.place_bytes - sum(held)
+        # One is written anew beside its old self.
+        return missing + size if missing > 0 else 0
 
-    def refuse_small_disk(self, epochs: int, places: int) -> None:
-        """Refuse to begin what would not fit.
+    def _keys(self, epochs: int) -> Iterator[tuple[int, int]]:
+        for epoch in range(epochs):
+            for number in range(-(-self.places // self.shard_places)):
+                yield epoch, number
 
-        Raises:
-            StorageError: the disk has less room than the answers need.
-        """
-        needed = self.missing_bytes(epochs, places)
-        with storage_errors(self.folder):
-            free = shutil.disk_usage(_existing(self.folder)).free
-        if needed <= free:
-            return
-        each = max(1, needed // epochs)
-        fitting = int(free * 0.9 // each)
-        remedy = f"teacher.reuse_epochs={fitting} fits" if fitting else "teacher.top_k stores fewer"
-        raise StorageError(
-            f"the answers of the teacher need {needed / 2**30:.3g} GiB in {self.folder.parent} "
-            f"and {free / 2**30:.3g} GiB are free; {remedy}, or point $VITX_CACHE at another disk"
-        )
-
-    def _size(self, places: int) -> int:
-        return min(self.places, places)
+    def _identity(self, key: tuple[int, int]) -> str:
+        """Return what a shard says of itself."""
+        return f"{self.digest} epoch {key[0]} place {key[1] * self.shard_places}"
 
     def _parts(self, epoch: int, first: int, count: int) -> Iterator[tuple[tuple[int, int], slice]]:
         """Yield the shards that hold places, and which of their places these are."""
@@ -219,22 +207,20 @@ class AnswerStore:
         if seen is None or seen == shard.seen:
             return
         shard.seen = seen
-        held = self._load(path, shard)
+        held = self._load(key, shard)
         if held is None:
             shard.changed |= bool(shard.tensors[PRESENT].any())
             return
-        new = held[PRESENT] & ~shard.tensors[PRESENT]
-        for name in shard.tensors:
-            shard.tensors[name][new] = held[name][new]
-        # What others stored first stays: their bits are what every reader has seen.
-        both = held[PRESENT] & shard.tensors[PRESENT]
-        for name in self.encoding.columns:
-            shard.tensors[name][both] = held[name][both]
+        # What is there already stays: its bits are what others have seen.
+        there = held[PRESENT]
+        for name, tensor in shard.tensors.items():
+            tensor[there] = held[name][there]
 
-    def _load(self, path: Path, shard: _Shard) -> dict[str, Tensor] | None:
+    def _load(self, key: tuple[int, int], shard: _Shard) -> dict[str, Tensor] | None:
         """Return the tensors of a file; None, and a word about it, where it can't be trusted."""
+        path = self._path(key)
         try:
-            return read_shard(path, identity=self.digest, like=shard.tensors)
+            return read_shard(path, identity=self._identity(key), like=shard.tensors)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError) as error:
@@ -250,7 +236,7 @@ class AnswerStore:
             with FileLock(self.folder / ".lock", timeout=60):
                 self._describe()
                 self._refresh(key, shard)  # nobody else can write between this and the rename
-                write_shard(path, shard.tensors, identity=self.digest)
+                write_shard(path, shard.tensors, identity=self._identity(key))
                 shard.seen, shard.changed = _look(path), False
 
     def _describe(self) -> None:
@@ -267,6 +253,5 @@ def _look(path: Path) -> tuple[int, ...] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _existing(path: Path) -> Path:
-    path = path.absolute()
-    return next(each for each in (path, *path.parents) if each.exists())
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([each[name] for each in parts]) for name in parts[0]}

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
-from vitx.config.schema import Precision, TrainConfig
+from vitx.config.schema import DistillConfig, Precision, TrainConfig
 from vitx.errors import StorageError, UsageError
 from vitx.models.of_run import make_model, picture_format
 from vitx.models.teacher import Teacher
 from vitx.models.transfer import transfer
+from vitx.objectives.features import FeatureMatching
 from vitx.runtime.device import choose_inference_precision
+from vitx.runtime.seeds import derive, set_random_state
 from vitx.teaching.plan import TeacherPlan
 
 
@@ -84,6 +87,34 @@ def make_teacher(plan: TeacherPlan, config: TrainConfig, where: Where, *, classe
         precision=choose_inference_precision(plan.precision, where.precision, where.device),
     )
     return Hired(model=teacher, plan=plan, sha256=sha256)
+
+
+def make_feature_matching(
+    config: TrainConfig, student: nn.Module, teachers: Sequence[Hired]
+) -> FeatureMatching | None:
+    """Build what compares features, with projections as the run's seed initialises them.
+
+    Args:
+        config: the student's configuration.
+        student: on its device.
+        teachers: one, where features are matched.
+
+    Returns:
+        What compares them; None where nothing is to be matched.
+    """
+    if not isinstance(config, DistillConfig) or not config.distillation.features:
+        return None
+    (teacher,) = teachers  # the configuration was checked
+    picture = picture_format(config)
+    shape = (2, picture.channels, picture.image_px, picture.image_px)
+    images = torch.zeros(shape, device=next(student.parameters()).device)
+    set_random_state(derive("projection", config.seed))
+    return FeatureMatching(
+        student,
+        teacher.model.model,
+        config.distillation.features,
+        pictures=(images, teacher.model.adapt(images)),
+    )
 
 
 def refuse_other_teachers(record: dict[str, Any], digests: Sequence[str | None]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +21,14 @@ from vitx.config.schema import (
     Teaching,
 )
 from vitx.data.sources import Splits
+from vitx.errors import StorageError
 from vitx.models.of_run import picture_format
 from vitx.objectives.encoding import Encoding, refuse_encoding
 from vitx.objectives.lesson import Answer, Lesson
 from vitx.objectives.teacher_cache import AnswerStore
 from vitx.paths import cache_dir
 from vitx.records import Batch, Plan
+from vitx.runs import writable_place
 from vitx.runtime.seeds import derive
 from vitx.teaching.build import Hired, Where
 
@@ -33,7 +37,12 @@ Asked = Callable[[Batch], Lesson]
 _MIXES = ("mixup", "cutmix", "mix_prob", "mix_switch_prob", "mix_mode", "epoch_multiple")
 # What decides neither the pictures nor, where they are not mixed, what is said of them.
 _NOT_OF_PICTURES = (*_MIXES, "label_smoothing", "eval_crop_ratio")
-_DECIDES_PICTURES = ("channels", "mirror", "max_pixels", "bad_image")
+# What only says which pictures these are; their fingerprint and a sample of their bytes do that.
+_WHICH_PICTURES = (
+    *("kind", "path", "subset", "revision", "train_split", "val_split", "hold_out", "limit"),
+    *("image_column", "label_column", "num_classes", "bad_image_limit", "workers"),
+    *("image_px", "mean", "std"),  # as settled in `pictures`
+)
 _LIBRARIES = ("vitx", "torch", "torchvision", "timm", "numpy", "pillow")
 _COMPARED_BATCHES = 4
 
@@ -43,7 +52,7 @@ class Tutor:
 
     Attributes:
         teachers: who they are.
-        stores: where their answers are stored, in the same order; empty where they are not.
+        stores: where their answers are stored; empty where they are not.
     """
 
     def __init__(
@@ -69,20 +78,31 @@ class Tutor:
         """Refuse a run whose answers can't be stored.
 
         Raises:
-            StorageError: there is too little room.
+            StorageError: there is too little room, or the place can't be written.
         """
-        epochs, places = extent(plan)
-        for store in self.stores:
-            store.refuse_small_disk(epochs, places)
+        if not self.stores:
+            return
+        place, epochs = writable_place(cache_dir()), epochs_of(plan)
+        needed = sum(each.missing_bytes(epochs) for each in self.stores)
+        free = shutil.disk_usage(place).free
+        if needed <= free:
+            return
+        fitting = int(0.9 * free * epochs / needed)
+        remedy = f"teacher.reuse_epochs={fitting} fits" if fitting else "teacher.top_k keeps less"
+        raise StorageError(
+            f"what the teacher says needs {needed / 2**30:.3g} GiB in {cache_dir()} and "
+            f"{free / 2**30:.3g} GiB are free; {remedy}, or point $VITX_CACHE at another disk"
+        )
 
     def lines(self, plan: Plan) -> Iterator[str]:
         """Say what is stored, and what still will be."""
-        epochs, places = extent(plan)
+        epochs = epochs_of(plan)
         for store in self.stores:
-            there, room = store.stored_places(epochs), store.missing_bytes(epochs, places)
+            there, room = store.stored_places(epochs), store.missing_bytes(epochs)
+            all_of = epochs * plan.steps_per_epoch * plan.batch_size
             yield (
-                f"answers in {store.folder}: {there:,} of {epochs * places:,} are there, "
-                f"the rest takes {room / 2**30:.3g} GiB"
+                f"answers in {store.folder}: {min(there, all_of):,} of {all_of:,} are there, "
+                f"the rest takes at most {room / 2**20:,.1f} MiB"
             )
 
     def close(self) -> None:
@@ -91,10 +111,9 @@ class Tutor:
             store.flush()
 
 
-def extent(plan: Plan) -> tuple[int, int]:
-    """Return how many different epochs a run has, and how many samples each."""
-    epochs = min(plan.epochs, plan.reuse_epochs or plan.epochs)
-    return epochs, min(plan.steps_per_epoch, plan.total_steps) * plan.batch_size
+def epochs_of(plan: Plan) -> int:
+    """Return how many different epochs a run has."""
+    return min(plan.epochs, plan.reuse_epochs or plan.epochs)
 
 
 def make_tutor(
@@ -127,8 +146,11 @@ def make_tutor(
         every: list[Asked] = [_AtEachStep(each) for each in teachers]
         return Tutor(teachers, every, draw=draw, seed=config.seed)
     encoding = _encoding(config, classes=len(splits.classes))
-    stores = [
-        AnswerStore(
+    mixes = mixes_answers(config)
+    stores: dict[Path, AnswerStore] = {}
+    asked: list[Asked] = []
+    for each in teachers:
+        store = AnswerStore(
             cache_dir() / "answers",
             identity(config, each, splits, where),
             encoding,
@@ -136,15 +158,13 @@ def make_tutor(
             say=say,
             read_only=read_only,
         )
-        for each in teachers
-    ]
-    mixes = mixes_answers(config)
-    asked: list[Asked] = [
+        store = stores.setdefault(store.folder, store)  # one for two that are the same
         # What random weights say must not be remembered.
-        _Once(each, store, where.device, mixes=mixes, say=say) if each.sha256 else _AtEachStep(each)
-        for each, store in zip(teachers, stores, strict=True)
-    ]
-    return Tutor(teachers, asked, draw=draw, seed=config.seed, stores=stores)
+        known = each.sha256 != ""
+        asked.append(
+            _Once(each, store, where.device, mixes=mixes, say=say) if known else _AtEachStep(each)
+        )
+    return Tutor(teachers, asked, draw=draw, seed=config.seed, stores=list(stores.values()))
 
 
 def mixes_answers(config: DistillConfig) -> bool:
@@ -173,15 +193,15 @@ def identity(config: DistillConfig, teacher: Hired, splits: Splits, where: Where
             "pictures": asdict(picture_format(own)),
             "crop_ratio": teacher.plan.crop_ratio,
         },
-        "data": splits.fingerprint(),
-        "dataset": {name: dataset[name] for name in _DECIDES_PICTURES},
+        "data": [splits.fingerprint(), splits.sample()],
+        "dataset": {name: value for name, value in dataset.items() if name not in _WHICH_PICTURES},
         "pictures": asdict(picture_format(config)),
         "augmentation": {
             name: value for name, value in augmentation.items() if name not in left_out
         },
         "batch": batch,
         "seed": config.seed,
-        "computed": [where.device.type, teacher.model.precision.name],
+        "computed": [where.device.type, teacher.model.precision.name, torch.get_num_threads()],
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
 
@@ -189,8 +209,9 @@ def identity(config: DistillConfig, teacher: Hired, splits: Splits, where: Where
 def _encoding(config: DistillConfig, *, classes: int) -> Encoding:
     teacher, hard = config.teacher, config.distillation.loss is Teaching.hard
     top_k = teacher.top_k
-    # Of a mixture the class is not that of either picture.
-    if top_k is None and hard and not mixes_answers(config) and not teacher.also:
+    # The class of a mixture is not that of its parts.
+    averaged = bool(teacher.also) and teacher.combine is Combine.average
+    if top_k is None and hard and not mixes_answers(config) and not averaged:
         top_k = 1
     encoding = Encoding(classes=classes, top_k=top_k, precision=teacher.cache_precision)
     refuse_encoding(encoding, hard=hard)
@@ -238,16 +259,18 @@ class _Once:
     def __call__(self, batch: Batch) -> Lesson:
         place, encoding = batch.place, self._store.encoding
         mixed = batch.mixed if self._mixes else None
-        stored = self._store.read(place.epoch, place.first, len(batch.images))
+        stored, asked = self._store.read(place.epoch, place.first, len(batch.images)), False
         if stored is None:
             images = batch.images if mixed is None else mixed.unmixed
-            stored = encoding.encode(Answer.of(self._teacher(images)))
-            self._store.write(place.epoch, place.first, stored)
+            fresh = encoding.encode(Answer.of(self._teacher(images)))
+            # Of a batch that was partly there, what was there counts.
+            stored = self._store.write(place.epoch, place.first, fresh)
+            asked = True
         answer = encoding.decode(stored, self._device)
         if mixed is None:
             return Lesson([(1.0, answer)])
         lesson = Lesson([(mixed.share, answer), (1 - mixed.share, answer.reversed())])
-        if len(self._distances) < _COMPARED_BATCHES:
+        if asked and len(self._distances) < _COMPARED_BATCHES:
             self._compare(lesson, batch.images)
         return lesson
 
