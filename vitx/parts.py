@@ -131,9 +131,10 @@ def find_problems(
     built = "model" not in without and tried(lambda: _model_to_look_at(config, fit)) is not None
     if built and "dataset" not in without:
         tried(lambda: start_from_weights(build_model(config.model, fit), config.model, classes))
-    if built and tutor is not None:
-        taught = tutor.teachers
-        tried(lambda: make_feature_matching(config, build_model(config.model, fit), taught))
+    matched = isinstance(config, DistillConfig) and config.distillation.features
+    if built and matched and tutor is not None:
+        taught, student = tutor.teachers, build_model(config.model, fit)
+        tried(lambda: make_feature_matching(config, student, taught))
     placeholder = [{"params": [nn.Parameter(torch.zeros(1))]}]
     tried(lambda: build_optimizer(placeholder, config.optimizer, lr=1.0))
     picture = picture_format(config)
