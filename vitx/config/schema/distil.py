@@ -37,7 +37,7 @@ class TeacherSource:
     """auto (that of training, but bf16 on a CPU that multiplies it), fp32, bf16 or fp16."""
     args: dict[str, Any] = field(default_factory=dict)
     """Further arguments of its architecture, plain values only."""
-    epochs: str = "6ep"
+    epochs: str = "7ep"
     """Length of its own training where its weights are not of these classes, or can't be had."""
 
 
