@@ -42,7 +42,7 @@ from vitx.records import Plan
 from vitx.runs import RunDir
 from vitx.runtime.signals import StopRequest
 from vitx.teaching.build import make_feature_matching
-from vitx.teaching.tutor import mixes_answers
+from vitx.teaching.identity import mixes_answers
 from vitx.train.events import Every
 from vitx.train.state import TrainState
 from vitx.train.trainer import Trainer

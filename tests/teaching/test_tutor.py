@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,57 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor, nn
 
 from tests.commands.distilling import configured
-from tests.train.tiny import EVERYTHING, TINY, write_pictures
-from vitx.config.schema import AugmentationConfig, DatasetConfig, DistillConfig, Precision
+from tests.teaching.hired import HERE, B, C, Net, hire
+from vitx.config.schema import DistillConfig
 from vitx.data.mixing import Mixing
-from vitx.data.sources import Splits, load_splits
+from vitx.data.sources import load_splits
 from vitx.errors import StorageError
-from vitx.models.teacher import Teacher
 from vitx.objectives.lesson import Answer
 from vitx.parts import make_plan
-from vitx.records import Batch, PictureFormat, Place
-from vitx.teaching.build import Hired, Where
-from vitx.teaching.plan import TeacherPlan
-from vitx.teaching.tutor import Tutor, identity, make_tutor
-
-B, C = 8, 3
-HERE = Where(device=torch.device("cpu"), precision=Precision.fp32)
-PLAIN = PictureFormat(image_px=16, mean=(0.0,) * 3, std=(1.0,) * 3)
-
-
-class Net(nn.Module):
-    """Counts what it is asked."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.layer = nn.Linear(3, C)
-        self.asked = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.asked += 1
-        return self.layer(20 * images.mean((2, 3)).tanh())
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    root = write_pictures(tmp_path_factory.mktemp("pictures"))
-    return (*TINY, *EVERYTHING, f"dataset.path={root}", "teacher=timm", "teacher.name=resnet10t")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VITX_CACHE", str(tmp_path / "cache"))
-
-
-def hire(config: DistillConfig, number: int) -> Hired:
-    model = Teacher(Net(number), given=PLAIN, wanted=PLAIN)
-    plan = TeacherPlan(config=config, file=Path("x"), origin=str(number))
-    return Hired(model=model, plan=plan, sha256=f"{number:064d}")
+from vitx.records import Batch, Place
+from vitx.teaching.tutor import Tutor, make_tutor
 
 
 def made(
@@ -181,76 +140,6 @@ def test_what_random_weights_say_is_not_remembered(words: tuple[str, ...], tmp_p
     assert not (tmp_path / "cache").exists()
 
 
-# Another value for every setting of the sections that pictures come from: with the names of those
-# that decide what is said of a mixed picture.
-DECIDES = {
-    "augmentation": {
-        "crop": "resize", "scale": "[0.5,1.0]", "ratio": "[0.9,1.1]", "pad_px": "2",
-        "pad_mode": "constant", "interpolation": "bilinear", "hflip": "0.1", "vflip": "0.3",
-        "auto_augment": "rand-m5-n1", "color_jitter": "0.2", "erase_prob": "0.1",
-        "erase_mode": "const", "erase_count": "2", "repeats": "2", "epoch_multiple": "5",
-        "mixup": "0.5", "cutmix": "0.5", "mix_prob": "0.9", "mix_switch_prob": "0.1",
-        "mix_mode": "elem",
-    },
-    "dataset": {
-        "image_px": "32", "channels": "1", "mean": "[0.1,0.1,0.1]", "std": "[0.3,0.3,0.3]",
-        "mirror": "false", "bad_image": "skip", "max_pixels": "100000",
-    },
-}  # fmt: skip
-DECIDES_NOTHING = {
-    "augmentation": {"label_smoothing": "0.3", "eval_crop_ratio": "0.5"},
-    # These say which pictures there are; the data's own fingerprint does that.
-    "dataset": dict.fromkeys((
-        "kind", "path", "subset", "revision", "train_split", "val_split", "hold_out", "limit",
-        "image_column", "label_column", "num_classes", "bad_image_limit", "workers",
-    )),
-}  # fmt: skip
-BESIDES = {
-    "seed=3": True, "batch_size=16": True, "runtime.micro_batch=8": True, "optimizer.lr=0.5": False,
-    "model=vit_ti16": False, "epochs=9": False, "distillation.weight=0.1": False,
-}  # fmt: skip
-TYPED = {
-    f"{section}.{name}={value}": table is DECIDES
-    for table in (DECIDES, DECIDES_NOTHING)
-    for section, values in table.items()
-    for name, value in values.items()
-    if value is not None
-} | BESIDES
-
-
-def test_every_setting_of_pictures_is_accounted_for() -> None:
-    for section, schema in (("augmentation", AugmentationConfig), ("dataset", DatasetConfig)):
-        known = DECIDES[section].keys() | DECIDES_NOTHING[section].keys()
-        assert known == {item.name for item in dataclasses.fields(schema)}
-
-
-@pytest.mark.parametrize("word", TYPED)
-def test_an_answer_is_of_all_that_decides_it(word: str, words: tuple[str, ...]) -> None:
-    before, after = configured(*words), configured(*words, word)
-    splits = load_splits(before.dataset)
-    teacher = hire(before, 0)
-    changed = identity(before, teacher, splits, HERE) != identity(after, teacher, splits, HERE)
-    assert changed is TYPED[word]
-
-
-def test_pictures_that_change_and_keep_their_size_are_others(tmp_path: Path) -> None:
-    root = write_pictures(tmp_path / "pictures")
-    for path in root.rglob("*.png"):
-        Image.open(path).save(path.with_suffix(".bmp"))
-        path.unlink()
-    config = configured(*TINY, f"dataset.path={root}", "teacher=timm", "teacher.name=resnet10t")
-    teacher = hire(config, 0)
-    before = load_splits(config.dataset)
-    first = identity(config, teacher, before, HERE)
-    spoiled = sorted((root / "train").rglob("*.bmp"))[-1]
-    size = spoiled.stat().st_size
-    ImageOps.invert(Image.open(spoiled)).save(spoiled)
-    assert spoiled.stat().st_size == size
-    after = load_splits(config.dataset)
-    assert after.fingerprint() == before.fingerprint()
-    assert identity(config, teacher, after, HERE) != first
-
-
 def test_all_stores_have_to_fit_together(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,32 +188,3 @@ def test_of_a_batch_that_was_partly_there_what_was_there_counts(words: tuple[str
     mixture = tutor(whole).log_probabilities()
     assert torch.equal(mixture[:4], first)
     assert torch.equal(tutor(whole).log_probabilities(), mixture)
-
-
-def test_without_mixing_all_batch_sizes_share(words: tuple[str, ...]) -> None:
-    off = ("augmentation.mixup=0", "augmentation.cutmix=0")
-    for more in (off, ("teacher.cache=outputs", "teacher.mixed=mix")):
-        before = configured(*words, *more)
-        after = configured(*words, *more, "batch_size=16", "augmentation.epoch_multiple=5")
-        splits = load_splits(before.dataset)
-        teacher = hire(before, 0)
-        assert identity(before, teacher, splits, HERE) == identity(after, teacher, splits, HERE)
-
-
-def test_an_answer_is_of_its_teacher_and_its_data(words: tuple[str, ...]) -> None:
-    config = configured(*words)
-    splits = load_splits(config.dataset)
-    ours = identity(config, hire(config, 0), splits, HERE)
-    other_data = Splits(
-        train=splits.train, val=splits.val, classes=("x", *splits.classes[1:]), notes=()
-    )
-    cropped = replace(hire(config, 0), plan=replace(hire(config, 0).plan, crop_ratio=0.5))
-    in_bf16 = hire(config, 0)
-    in_bf16.model.precision = Precision.bf16
-    for theirs in (
-        identity(config, hire(config, 1), splits, HERE),
-        identity(config, cropped, splits, HERE),
-        identity(config, hire(config, 0), other_data, HERE),
-        identity(config, in_bf16, splits, HERE),
-    ):
-        assert theirs != ours

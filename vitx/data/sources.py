@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +51,9 @@ class Splits:
             digest.update(split.contents())
         return digest.hexdigest()[:16]
 
+    @cached_property
     def sample(self) -> str:
-        """Return a digest of the bytes of some training pictures; see `LabelledImages.sample`."""
+        """A digest of the bytes of some training pictures; see `LabelledImages.sample`."""
         return self.train.sample().hex()
 
 

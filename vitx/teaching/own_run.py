@@ -50,7 +50,7 @@ def find_own_run(plain: TrainConfig, splits: Splits, *, epochs: str, start: str 
         The finished run with either beginning, else the begun one, else a new one.
     """
     training = _recipe(plain, samples=len(splits.train), epochs=epochs)
-    data = f"{splits.fingerprint()} {splits.sample()}"
+    data = f"{splits.fingerprint()} {splits.sample}"
     # Finished with either start it is found again, whether the start can be had today or not.
     known = {first: _run_for(training, data, first) for first in dict.fromkeys([start, None])}
     for first, run in known.items():

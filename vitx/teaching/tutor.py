@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitx.config.resolve import to_plain
 from vitx.config.schema import (
     Combine,
     DistillConfig,
     Keeping,
-    Mixed,
     Teaching,
 )
 from vitx.data.sources import Splits
 from vitx.errors import StorageError
-from vitx.models.of_run import picture_format
 from vitx.objectives.encoding import Encoding, refuse_encoding
 from vitx.objectives.lesson import Answer, Lesson
 from vitx.objectives.teacher_cache import AnswerStore
@@ -31,19 +25,9 @@ from vitx.records import Batch, Plan
 from vitx.runs import writable_place
 from vitx.runtime.seeds import derive
 from vitx.teaching.build import Hired, Where
+from vitx.teaching.identity import identity, mixes_answers
 
 Asked = Callable[[Batch], Lesson]
-# A batch is mixed by its step, which follows from the length of an epoch.
-_MIXES = ("mixup", "cutmix", "mix_prob", "mix_switch_prob", "mix_mode", "epoch_multiple")
-# What decides neither the pictures nor, where they are not mixed, what is said of them.
-_NOT_OF_PICTURES = (*_MIXES, "label_smoothing", "eval_crop_ratio")
-# What only says which pictures these are; their fingerprint and a sample of their bytes do that.
-_WHICH_PICTURES = (
-    *("kind", "path", "subset", "revision", "train_split", "val_split", "hold_out", "limit"),
-    *("image_column", "label_column", "num_classes", "bad_image_limit", "workers"),
-    *("image_px", "mean", "std"),  # as settled in `pictures`
-)
-_LIBRARIES = ("vitx", "torch", "torchvision", "timm", "numpy", "pillow")
 _COMPARED_BATCHES = 4
 
 
@@ -167,45 +151,6 @@ def make_tutor(
     return Tutor(teachers, asked, draw=draw, seed=config.seed, stores=list(stores.values()))
 
 
-def mixes_answers(config: DistillConfig) -> bool:
-    """Return whether the answers to two pictures stand for that to their mixture."""
-    stored = config.teacher.cache is Keeping.outputs
-    return stored and _is_mixed(config) and config.teacher.mixed is Mixed.mix
-
-
-def identity(config: DistillConfig, teacher: Hired, splits: Splits, where: Where) -> dict[str, Any]:
-    """Return all that decides what a teacher says of the samples of a run, as plain data.
-
-    A batch is part of it where pictures are mixed in it. Where they are not, its size moves the
-    last bits of an answer and is left out.
-    """
-    own, augmentation = teacher.plan.config, to_plain(config.augmentation)
-    left_out: Sequence[str] = _NOT_OF_PICTURES
-    batch = None
-    if _is_mixed(config) and not mixes_answers(config):
-        left_out = [name for name in left_out if name not in _MIXES]
-        batch = [config.batch_size, config.micro_batch]
-    dataset = to_plain(config.dataset)
-    return {
-        "teacher": {
-            "sha256": teacher.sha256,
-            "model": to_plain(own.model) | {"weights": None, "run_weights": None},
-            "pictures": asdict(picture_format(own)),
-            "crop_ratio": teacher.plan.crop_ratio,
-        },
-        "data": [splits.fingerprint(), splits.sample()],
-        "dataset": {name: value for name, value in dataset.items() if name not in _WHICH_PICTURES},
-        "pictures": asdict(picture_format(config)),
-        "augmentation": {
-            name: value for name, value in augmentation.items() if name not in left_out
-        },
-        "batch": batch,
-        "seed": config.seed,
-        "computed": [where.device.type, teacher.model.precision.name, torch.get_num_threads()],
-        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
-    }
-
-
 def _encoding(config: DistillConfig, *, classes: int) -> Encoding:
     teacher, hard = config.teacher, config.distillation.loss is Teaching.hard
     top_k = teacher.top_k
@@ -216,10 +161,6 @@ def _encoding(config: DistillConfig, *, classes: int) -> Encoding:
     encoding = Encoding(classes=classes, top_k=top_k, precision=teacher.cache_precision)
     refuse_encoding(encoding, hard=hard)
     return encoding
-
-
-def _is_mixed(config: DistillConfig) -> bool:
-    return config.augmentation.mixup > 0 or config.augmentation.cutmix > 0
 
 
 class _AtEachStep:
