@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from vitx.config.schema import PosResize
 from vitx.errors import StorageError
-from vitx.models.architectures.distillation_token import begin_as_class_token
 
 _SHOWN = 4
 # Interpolation, antialiasing, aligned corners.
@@ -116,6 +115,8 @@ def transfer(
     for name, tensor in found.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise StorageError(f"{source}: {name} has values that are not finite")
+    from vitx.models.architectures.distillation_token import begin_as_class_token  # imports timm
+
     completed = begin_as_class_token(model, found)
     told = Transfer(source=source, file=str(path), sha256=_sha256(path))
     if completed is not found:
