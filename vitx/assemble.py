@@ -41,9 +41,13 @@ from vitx.parts import (
 from vitx.records import Plan
 from vitx.runs import RunDir
 from vitx.runtime.signals import StopRequest
+from vitx.runtime.world import ALONE, World
 from vitx.teaching.build import make_feature_matching
 from vitx.teaching.identity import mixes_answers
+from vitx.train.batch_norm import synchronise
 from vitx.train.events import Every
+from vitx.train.exact_world import Summed
+from vitx.train.gradients import Accumulated, Averaged, Gradients
 from vitx.train.state import TrainState
 from vitx.train.trainer import Trainer
 
@@ -71,21 +75,23 @@ def assemble(
     console: Console,
     loggers: list[Logger],
     start_step: int,
+    world: World = ALONE,
 ) -> Assembly:
     """Build everything a run needs; nothing is trained yet and nothing but logs is written.
 
     Args:
-        config: the whole configuration.
+        config: the whole configuration, the pictures of a pass settled.
         run: where checkpoints go.
         stop: what the trainer polls.
         console: what is said goes there.
         loggers: take the rows; the progress display joins them.
         start_step: step that the display starts at; weights to start from are taken at 0.
+        world: the ranks of the run.
 
     Returns:
         The trainer, at step 0.
     """
-    parts = gather(config, start_step=start_step, say=console.say)
+    parts = gather(config, start_step=start_step, say=console.say, world=world)
     plan = parts.plan
     trainer = make_trainer(config, parts, stop=stop)
     display = ProgressLogger(console, plan, start_step=start_step)
@@ -98,7 +104,9 @@ def assemble(
         Guard(),
         ShowProgress(display),
         evaluation,
-        Metrics(loggers, Every(config.logger.every, plan, setting="logger.every"), evaluation),
+        Metrics(
+            loggers, Every(config.logger.every, plan, setting="logger.every"), evaluation, world
+        ),
         *_stop_at(config, plan, stop),
         Checkpointing(
             run.checkpoints,
@@ -127,7 +135,7 @@ def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Tra
     return Trainer(
         model=model,
         helper=matching,
-        forward=_compiled(model) if config.runtime.compile else model,
+        gradients=_gradients(config, parts, matching),
         objective=_objective(config, parts, matching),
         optimizer=optimizer,
         schedule=Schedule(optimizer, config.schedule, parts.plan),
@@ -140,7 +148,21 @@ def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Tra
         clip_norm=config.optimizer.clip_norm,
         clip_each=config.optimizer.clip_each,
         stop=stop,
+        world=parts.machine.world,
     )
+
+
+def _gradients(config: TrainConfig, parts: Parts, helper: nn.Module | None) -> Gradients:
+    model, plan, world = parts.model, parts.plan, parts.machine.world
+    forward = _compiled(model) if config.runtime.compile else model
+    passes = len(plan.passes(world.rank, world.size))
+    if config.runtime.exact_world:
+        trained = nn.ModuleList([model] if helper is None else [model, helper])
+        return Summed(forward, trained, accumulation=plan.accumulation, world=world)
+    if world.size == 1:
+        return Accumulated(forward, passes=passes)
+    synchronise(model, parts.machine.device)
+    return Averaged(forward, helper, passes=passes, world=world)
 
 
 def _objective(config: TrainConfig, parts: Parts, matching: FeatureMatching | None) -> Objective:
@@ -167,6 +189,7 @@ def open_stream(config: TrainConfig, parts: Parts, state: TrainState) -> TrainSt
         parts.plan,
         samples=len(splits.train),
         seed=config.seed,
+        passes=parts.plan.passes(machine.world.rank, machine.world.size),
         repeats=augmentation.repeats,
         start_step=state.step,
     )

@@ -41,6 +41,12 @@ class NonFiniteError(VitxError):
     exit_code = 5
 
 
+class RankLostError(VitxError):
+    """A process of a run of several was lost, or kept the others waiting too long."""
+
+    exit_code = 6
+
+
 class SweepError(VitxError):
     """Some jobs of a sweep failed; the others are done."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,22 +24,23 @@ from vitx.models.transfer import Transfer
 from vitx.optim.build import build_optimizer
 from vitx.records import Plan
 from vitx.runtime.device import choose_device, choose_precision
+from vitx.runtime.world import ALONE, World
 from vitx.teaching.build import Where, make_feature_matching, make_teacher
-from vitx.teaching.plan import plan_teachers
+from vitx.teaching.plan import plan_together
 from vitx.teaching.tutor import Tutor, make_tutor
 
 _THREADS = torch.get_num_threads()  # of this process, before a job of a sweep changes it
-_MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where a run computes, settled."""
+    """Where a rank of a run computes, settled, and the ranks beside it."""
 
     device: torch.device
     precision: Precision
     workers: int
     threads: int
+    world: World = ALONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,33 +70,41 @@ def gather(
     start_step: int,
     rehearsal: bool = False,
     say: Callable[[str], None] = print,
+    world: World = ALONE,
 ) -> Parts:
     """Build the parts of a run; nothing is written.
 
     Args:
-        config: the whole configuration.
+        config: the whole configuration, the pictures of a pass settled.
         start_step: weights to start from are taken at 0 only: later, a checkpoint replaces them,
             and where they came from may be gone.
         rehearsal: a teacher that is still to be trained does with random weights, and what
             teachers say is not stored.
         say: takes what happens to stored answers of teachers.
+        world: the ranks of the run.
 
     Returns:
         The parts, the model on its device.
 
     Raises:
         StorageError: the teacher is still to be trained.
+        DataError: the ranks have not the same data.
     """
-    machine = settle_machine(config)
+    machine = settle_machine(config, world)
     splits = load_splits(config.dataset)
+    refuse_different_data(splits, world)
     plan = make_plan(config, samples=len(splits.train))
     classes = len(splits.classes)
     model = make_model(config, num_classes=classes, device=machine.device)
-    taken = start_from_weights(model, config.model, splits.classes) if start_step == 0 else None
+    taken = None
+    if start_step == 0 and world.leads:
+        taken = start_from_weights(model, config.model, splits.classes)
+    if start_step == 0 and config.model.weights is not None:
+        world.share_in_place([*model.parameters(), *model.buffers()])
     tutor = None
     if isinstance(config, DistillConfig):
         where = Where(device=machine.device, precision=machine.precision)
-        tutor = _make_tutor(config, splits, where, rehearsal=rehearsal, say=say)
+        tutor = _make_tutor(config, splits, where, rehearsal=rehearsal, say=say, world=world)
         tutor.refuse_small_disk(plan)
     return Parts(
         machine=machine,
@@ -148,12 +158,14 @@ def _make_tutor(
     *,
     rehearsal: bool,
     say: Callable[[str], None] = print,
+    world: World = ALONE,
 ) -> Tutor:
-    plans = plan_teachers(config, splits)
+    plans = plan_together(config, splits, world)
     for found in plans:
         if found.file is None and not rehearsal:
             raise StorageError(f"{found.origin}: the teacher is not trained yet")
-    teachers = [make_teacher(found, config, where, classes=len(splits.classes)) for found in plans]
+    classes = len(splits.classes)
+    teachers = [make_teacher(each, config, where, classes=classes, world=world) for each in plans]
     return make_tutor(teachers, config, splits, where, say=say, read_only=rehearsal)
 
 
@@ -165,17 +177,35 @@ def _model_to_look_at(config: TrainConfig, fit: Fit) -> nn.Module:
         return build_model(config.model, fit)  # not every model can be built without memory
 
 
-def settle_machine(config: TrainConfig) -> Machine:
+def refuse_different_data(splits: Splits, world: World) -> None:
+    """Compare what the ranks have found.
+
+    Raises:
+        DataError: it is not the same.
+    """
+    found = world.gather([socket.gethostname(), splits.fingerprint()] if world.size > 1 else [])
+    for host, fingerprint in found[1:]:
+        if fingerprint != found[0][1]:
+            raise DataError(
+                f"the dataset on {host} is not the one on {found[0][0]} (fingerprints {fingerprint}"
+                f" and {found[0][1]}); every machine needs the same data at the same path"
+            )
+
+
+def settle_machine(config: TrainConfig, world: World = ALONE) -> Machine:
     """Settle device, precision, loader processes and threads."""
-    threads = config.runtime.threads or _THREADS
+    threads = config.runtime.threads or max(1, _THREADS // world.local_size)
+    if config.runtime.exact_world and config.runtime.threads is None:
+        threads = 1  # the one number that goes with any number of processes
     if threads != torch.get_num_threads():
         torch.set_num_threads(threads)
-    device = choose_device(config.runtime.device)
+    device = choose_device(config.runtime.device, world.local_rank if world.size > 1 else None)
     return Machine(
         device=device,
         precision=choose_precision(config.precision, device),
         workers=choose_workers(config.dataset.workers, device),
         threads=torch.get_num_threads(),
+        world=world,
     )
 
 
@@ -214,13 +244,14 @@ def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine
     )
     return Evaluator(
         samples,
-        batch_size=config.evaluation.batch_size or min(2 * config.micro_batch, _MOST_EVALUATED),
+        batch_size=config.evaluation_batch,
         workers=machine.workers,
         device=machine.device,
         precision=machine.precision,
         channels_last=config.runtime.channels_last,
         bad_images=bad_image_policy(config.dataset, images),
         head=config.evaluation.head,
+        world=machine.world,
     )
 
 

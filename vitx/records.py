@@ -104,8 +104,13 @@ class Plan:
 
     @property
     def accumulation(self) -> int:
-        """Forward passes per optimizer step."""
+        """Forward passes per optimizer step, of all ranks together."""
         return self.batch_size // self.micro_batch
+
+    def passes(self, rank: int, ranks: int) -> range:
+        """Return the numbers of the forward passes that one of several ranks does in a step."""
+        share = self.accumulation // ranks
+        return range(rank * share, (rank + 1) * share)
 
     @property
     def epochs(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,9 +114,9 @@ class _Stopwatch(Callback):
         self.waits.append(trainer.stream.wait_s - self._waited)
         self.passes.append(self._passed - self._begun - self.waits[-1])
 
-    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
         """End the update."""
-        self.loss = terms["loss"].item()  # waits for a GPU
+        self.loss = terms["loss"][-1].item()  # waits for a GPU
         self.updates.append(time.perf_counter() - self._passed)
 
 

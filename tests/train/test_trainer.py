@@ -65,7 +65,7 @@ def a_page_of_torch(
             logits = model(images)
             loss = F.cross_entropy(logits, torch.tensor([label for _, label in chosen]))
             (loss / 2).backward()
-            losses.append(loss.detach() / 2)
+            losses.append(loss.item())
         gradients = [each.grad for each in model.parameters()]
         norm = torch.nn.utils.get_total_norm(gradients)
         if clip_each:  # as DINO's utils.clip_gradients
@@ -78,7 +78,7 @@ def a_page_of_torch(
         optimizer.step()
         optimizer.zero_grad()
         average.update(model, step=step + 1)
-        measured.append((sum(losses).item(), norm.item()))
+        measured.append((sum(losses) / 2, norm.item()))
     return model.state_dict(), average.module.state_dict(), measured
 
 

@@ -43,6 +43,8 @@ class Checkpointing(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         step, snapshot = trainer.state.step, trainer.snapshot()
+        if not trainer.world.leads:
+            return
         # What an interruption left undone at this step may have been done since it was saved.
         if step in steps_in(self._folder) and read_state(self._folder, step) == snapshot.state:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from vitx.callbacks.evaluation import Evaluation
 from vitx.loggers.base import Logger
+from vitx.runs import restored_floats, strict_floats
+from vitx.runtime.world import ALONE, World
 from vitx.train.events import Callback, Every
 from vitx.train.trainer import Trainer
 
@@ -18,22 +21,30 @@ from vitx.train.trainer import Trainer
 class Metrics(Callback):
     """Writes a row at an interval and wherever there was an evaluation.
 
-    Training values are means over the steps since the last row. Until a row is due they stay on
-    the device: nothing waits for them.
+    Training values are means over the forward passes of all ranks since the last row, summed
+    exactly, so that neither their order nor who did them matters. Until a row is due they stay on
+    the device of their rank: nothing waits for them.
     """
 
     name = "metrics"
 
-    def __init__(self, loggers: Sequence[Logger], every: Every, evaluation: Evaluation) -> None:
+    def __init__(
+        self,
+        loggers: Sequence[Logger],
+        every: Every,
+        evaluation: Evaluation,
+        world: World = ALONE,
+    ) -> None:
         self._loggers, self._every, self._evaluation = loggers, every, evaluation
+        self._world = world
         self._pending: dict[str, list[Tensor | float]] = defaultdict(list)
         self._row_step = 0
         self._mark = (0, 0.0, 0.0)  # samples, seconds, seconds waited at the last row
 
-    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
         """Keep the terms of a step."""
-        for name, value in terms.items():
-            self._pending[name].append(value.detach())
+        for name, values in terms.items():
+            self._pending[name] += [value.detach() for value in values]
 
     def at_boundary(self, trainer: Trainer) -> None:
         """Write the row of this step where one is due and not written yet."""
@@ -41,12 +52,13 @@ class Metrics(Callback):
         evaluated = self._evaluation.row(step)
         if step == self._row_step or not (self._every.due(step) or evaluated):
             return
+        pending = self._gathered()
         row: dict[str, Any] = {
             "step": step,
             "epoch": trainer.epoch,
             "samples": trainer.state.samples,
             "seconds": trainer.state.seconds,
-            **{f"train/{name}": _mean(values) for name, values in self._pending.items()},
+            **{f"train/{name}": _mean(values) for name, values in pending.items()},
             "train/lr": trainer.schedule.peak_now(),
             **self._speed(trainer),
             **evaluated,
@@ -57,19 +69,29 @@ class Metrics(Callback):
             logger.log(row)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the values that wait for their row."""
+        """Return the values that wait for their row, those of all ranks."""
         return {
-            "pending": {name: _floats(values) for name, values in self._pending.items()},
+            "pending": self._gathered(),
             "row_step": self._row_step,
             "mark": list(self._mark[:2]),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take those values over."""
-        self._pending = defaultdict(list, state["pending"])
+        """Take those values over; rank 0 does, and the others begin with none."""
+        pending = state["pending"] if self._world.leads else {}
+        self._pending = defaultdict(list, pending)
         self._row_step = state["row_step"]
         samples, seconds = state["mark"]
         self._mark = (samples, seconds, 0.0)
+
+    def _gathered(self) -> dict[str, list[float]]:
+        own = {name: _floats(values) for name, values in self._pending.items()}
+        ranks = self._world.gather(strict_floats(own))
+        together: dict[str, list[float]] = defaultdict(list)
+        for each in restored_floats(ranks):
+            for name, values in each.items():
+                together[name] += values
+        return dict(together)
 
     def _speed(self, trainer: Trainer) -> dict[str, float]:
         waited = trainer.stream.wait_s if trainer.stream else 0.0
@@ -93,6 +115,7 @@ def _floats(values: list[Tensor | float]) -> list[float]:
     return [next(known) if isinstance(value, Tensor) else value for value in values]
 
 
-def _mean(values: list[Tensor | float]) -> float:
-    floats = _floats(values)
-    return sum(floats) / len(floats)
+def _mean(values: Sequence[float]) -> float:
+    if all(map(math.isfinite, values)):
+        return math.fsum(values) / len(values)
+    return sum(values) / len(values)

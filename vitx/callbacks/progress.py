@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -17,6 +17,6 @@ class ShowProgress(Callback):
     def __init__(self, display: ProgressLogger) -> None:
         self._display = display
 
-    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
         """Move the bar."""
         self._display.advance(trainer.state.step)

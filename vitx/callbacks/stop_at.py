@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ class StopAt(Callback):
     def __init__(self, step: int, stop: StopRequest, *, reason: str) -> None:
         self._step, self._stop, self._reason = step, stop, reason
 
-    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
         """Ask to stop at the step."""
         if trainer.state.step == self._step and self._step < trainer.plan.total_steps:
             self._stop.ask(self._reason)

@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vitx.commands.hydra_app import Job
-from vitx.config.resolve import differences, dump_yaml, load_run_config
+from vitx.config.resolve import (
+    differences,
+    dump_yaml,
+    from_plain,
+    load_run_config,
+    to_plain,
+)
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
 from vitx.runs import RunDir, check_name, free_run_dir, new_run_dir, write_text
+from vitx.runtime.world import World
 
 Section = TypeVar("Section")
 
@@ -49,6 +56,27 @@ def open_run(config: TrainConfig, job: Job) -> Opened:
         return dataclasses.replace(opened, run=new_run_dir(name))
     opened.run.make()
     return opened
+
+
+def open_together(config: TrainConfig, job: Job, world: World) -> Opened:
+    """Do what `open_run` does on rank 0; what it found the other ranks receive."""
+    if world.size == 1:
+        return open_run(config, job)
+
+    def opened_by_first() -> dict[str, Any]:
+        opened = open_run(config, job)
+        return {
+            "path": str(opened.run.path),
+            "config": to_plain(opened.config),
+            "fresh": opened.fresh,
+        }
+
+    told = world.first(opened_by_first)
+    return Opened(
+        run=RunDir(Path(told["path"])),
+        config=from_plain(told["config"], type(config)),
+        fresh=told["fresh"],
+    )
 
 
 def choose_run(config: TrainConfig, job: Job) -> Opened:

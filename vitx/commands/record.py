@@ -16,18 +16,20 @@ from typing import Any
 import torch
 
 import vitx
+from vitx.config.schema import TrainConfig
 from vitx.errors import Interrupted, Preempted, VitxError, as_storage_error
 from vitx.parts import Machine
 from vitx.runs import SCHEMA, RunDir, now, read_json, write_json
+from vitx.runtime.world import ALONE, World
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "numpy", "pillow", "safetensors")
 
 
 @contextmanager
 def recorded(
-    run: RunDir, *, verb: str, argv: tuple[str, ...], seed: int
+    run: RunDir, *, verb: str, argv: tuple[str, ...], seed: int, world: World = ALONE
 ) -> Iterator[dict[str, Any]]:
-    """Keep run.json true from start to end, however it ends.
+    """Keep run.json true from start to end, however it ends; rank 0 does.
 
     Yields:
         The record; what the body adds to it is written at the end.
@@ -35,6 +37,9 @@ def recorded(
     Raises:
         VitxError: whatever the body raised.
     """
+    if not world.leads:
+        yield {}
+        return
     before = read_json(run.record) if run.record.is_file() else {}
     started = time.monotonic()
     record: dict[str, Any] = {
@@ -47,7 +52,8 @@ def recorded(
         "seconds": before.get("seconds", 0.0),
         "sessions": before.get("sessions", 0) + 1,
         "seed": seed,
-        "world_size": 1,
+        "world_size": world.size,
+        "micro_batch": before.get("micro_batch"),
         "versions": _versions(),
         "git_commit": _git_commit(),
         "environment": before.get("environment"),
@@ -79,9 +85,17 @@ def recorded(
             write_json(run.record, record)
 
 
-def environment(machine: Machine) -> dict[str, Any]:
-    """Return what decides the last bits of a result besides the configuration."""
+def environment(machine: Machine, config: TrainConfig) -> dict[str, Any]:
+    """Return what decides the last bits of a result besides what was typed.
+
+    Args:
+        machine: where it is computed.
+        config: the pictures of a pass settled.
+    """
+    exact = config.runtime.exact_world
     return {
+        **({} if exact else {"processes": machine.world.size}),
+        "micro_batch": config.micro_batch,
         "torch": torch.__version__,
         "device": _device_name(machine.device),
         "threads": machine.threads,

@@ -9,32 +9,48 @@ from contextlib import closing
 from typing import Any
 
 from vitx.assemble import Assembly, assemble
+from vitx.checkpoint.sharing import shared
 from vitx.checkpoint.store import Snapshot, load_newest, path_of, sweep
 from vitx.commands.hydra_app import Job
 from vitx.commands.opening import Opened, verb_of
 from vitx.commands.record import environment, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
+from vitx.config.passes import settle
 from vitx.config.resolve import to_plain
-from vitx.config.schema import WandbMode
+from vitx.config.schema import TrainConfig, WandbMode
 from vitx.errors import Interrupted, Preempted, StorageError
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
 from vitx.loggers.jsonl import JsonlLogger
+from vitx.parts import Machine
 from vitx.runs import write_json
 from vitx.runtime.device import peak_memory_bytes
 from vitx.runtime.signals import StopRequest
+from vitx.runtime.world import World
 from vitx.teaching.build import refuse_other_teachers
 from vitx.teaching.tutor import Tutor
 
 
-def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
-    """Train from the newest checkpoint, or from nothing, to the end or to a stop."""
-    run, config = opened.run, opened.config
-    console = Console(run.log)
-    sweep(run.checkpoints)
-    snapshot = load_newest(run.checkpoints, say=console.say)
-    with recorded(run, verb=verb_of(config), argv=job.overrides, seed=config.seed) as record:
-        loggers = _open_loggers(opened, job, record, console, snapshot)
+def train_session(opened: Opened, job: Job, stop: StopRequest, world: World) -> None:
+    """Train from the newest checkpoint, or from nothing, to the end or to a stop.
+
+    All ranks do; rank 0 alone reads and writes the run directory, and speaks.
+    """
+    run = opened.run
+    console = Console(run.log) if world.leads else Console(quiet=True)
+    snapshot = shared(_newest(opened, console) if world.leads else None, world)
+    with (
+        recorded(
+            run,
+            verb=verb_of(opened.config),
+            argv=job.overrides,
+            seed=opened.config.seed,
+            world=world,
+        ) as record,
+        world.losses(),
+    ):
+        config = settle(opened.config, world.size, world.first(lambda: record["micro_batch"]))
+        loggers = _open_loggers(opened, job, record, console, snapshot) if world.leads else []
         with _finishing(loggers) as summary:
             assembly = assemble(
                 config,
@@ -43,20 +59,14 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
                 console=console,
                 loggers=loggers,
                 start_step=snapshot.step if snapshot else 0,
+                world=world,
             )
-            _note_exactness(assembly, record, compile_=config.runtime.compile, resumed=snapshot)
-            if assembly.parts.transfer is not None:
-                record["weights"] = dataclasses.asdict(assembly.parts.transfer)
-            if assembly.parts.tutor is not None:
-                _note_teachers(assembly.parts.tutor, record)
-            splits = assembly.parts.splits
-            data = splits.fingerprint()
-            if snapshot is not None:
-                refuse_other_data(record, data)
-            record["data"], record["classes"] = data, list(splits.classes)
+            if world.leads:
+                _note(assembly, config, record, resumed=snapshot is not None)
             if snapshot is not None:
                 assembly.trainer.restore(snapshot)
-            write_json(run.record, record)  # a session that is killed leaves this
+            if world.leads:
+                write_json(run.record, record)  # a session that is killed leaves this
             step = None if snapshot is None else snapshot.step
             for line in opening_lines(opened, assembly.trainer, assembly.parts, step=step):
                 console.say(line)
@@ -64,9 +74,15 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
                 assembly.trainer.fit()
             result = _result(assembly, opened)
             summary |= result
-            write_json(run.result, result)
+            if world.leads:
+                write_json(run.result, result)
     for line in closing_lines(opened, result, alone=job.sweep_dir is None and not job.is_part):
         console.say(line)
+
+
+def _newest(opened: Opened, console: Console) -> Snapshot | None:
+    sweep(opened.run.checkpoints)
+    return load_newest(opened.run.checkpoints, say=console.say)
 
 
 def _open_loggers(
@@ -113,16 +129,31 @@ class _finishing:  # noqa: N801 (reads as a statement)
             logger.finish(status, self._summary)
 
 
-def _note_exactness(
-    assembly: Assembly, record: dict[str, Any], *, compile_: bool, resumed: Snapshot | None
+def _note(
+    assembly: Assembly, config: TrainConfig, record: dict[str, Any], *, resumed: bool
 ) -> None:
-    here = environment(assembly.parts.machine)
-    if resumed is not None:
-        why = why_not_exact(record["environment"], here, compile_=compile_)
+    """Keep what the run is made of, and refuse to go on with something else."""
+    parts, data = assembly.parts, assembly.parts.splits.fingerprint()
+    _note_exactness(parts.machine, config, record, resumed=resumed)
+    if parts.transfer is not None:
+        record["weights"] = dataclasses.asdict(parts.transfer)
+    if parts.tutor is not None:
+        _note_teachers(parts.tutor, record)
+    if resumed:
+        refuse_other_data(record, data)
+    record["data"], record["classes"] = data, list(parts.splits.classes)
+
+
+def _note_exactness(
+    machine: Machine, config: TrainConfig, record: dict[str, Any], *, resumed: bool
+) -> None:
+    here = environment(machine, config)
+    if resumed:
+        why = why_not_exact(record["environment"], here, compile_=config.runtime.compile)
         seen = record["exact"]["why"]
         reasons = [*seen, *(each for each in why if each not in seen)]
         record["exact"] = {"resume": not reasons, "why": reasons}
-    record["environment"] = here
+    record["environment"], record["micro_batch"] = here, config.micro_batch
 
 
 def refuse_other_data(record: dict[str, Any], data: str) -> None:

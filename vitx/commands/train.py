@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
+from functools import partial
 
 from vitx.commands.hydra_app import Job, run_verb
-from vitx.commands.opening import Opened, open_run, write_config
+from vitx.commands.opening import Opened, open_together, write_config
 from vitx.config.schema import TrainConfig
 from vitx.errors import DataError, Problems, StorageError, UsageError
 from vitx.runs import read_json
+from vitx.runtime.launch import launch, meet
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.signals import StopRequest
+from vitx.runtime.world import World
 
 
 def main(args: list[str]) -> int:
@@ -20,19 +24,24 @@ def main(args: list[str]) -> int:
 
 def run(config: TrainConfig, job: Job) -> str:
     """Train, or go on training, one run; return how it came out."""
-    opened = open_run(config, job)
-    with opened.run.locked(), StopRequest() as stop:
-        if opened.run.result.is_file():
-            print(finished_line(opened))
+    world = meet(config.runtime)
+    with world.losses(), ExitStack() as held:
+        opened = open_together(config, job, world)
+        world.first(lambda: held.enter_context(opened.run.locked()))
+        if world.first(opened.run.result.is_file):
+            if world.leads:
+                print(finished_line(opened))
             return _outcome(opened)
         try:
-            _train(opened, job, stop)
+            if world.leads:
+                write_config(opened)
+            launch(partial(_train, opened, job), world, opened.config.runtime)
         except (UsageError, DataError, StorageError):
-            if opened.fresh and not opened.run.is_trained():
+            if world.leads and opened.fresh and not opened.run.is_trained():
                 # Nothing was trained: what can't be started leaves nothing behind.
                 shutil.rmtree(opened.run.path, ignore_errors=True)
             raise
-    return _outcome(opened)
+    return _outcome(opened) if world.leads else ""
 
 
 def finished_line(opened: Opened) -> str:
@@ -58,10 +67,10 @@ def _outcome(opened: Opened) -> str:
     return f"top-1 {read_json(opened.run.result)['top1']:.2f} %"
 
 
-def _train(opened: Opened, job: Job, stop: StopRequest) -> None:
-    wait_politely()
-    # torch takes seconds to import; what is wrong with the command was said before.
-    from vitx.commands.session import train_session
+def _train(opened: Opened, job: Job, world: World) -> None:
+    with StopRequest(world) as stop:
+        wait_politely()
+        # torch takes seconds to import; what is wrong with the command was said before.
+        from vitx.commands.session import train_session
 
-    write_config(opened)
-    train_session(opened, job, stop)
+        train_session(opened, job, stop, world)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from vitx.config.duration import Duration
+from vitx.config.passes import pass_size
 from vitx.config.schema import (
     AugmentationConfig,
     DatasetConfig,
@@ -15,7 +16,9 @@ from vitx.config.schema import (
     EvalConfig,
     Keeping,
     Precision,
+    RuntimeConfig,
     ScheduleKind,
+    Strategy,
     TeacherSource,
     TrainConfig,
 )
@@ -94,21 +97,14 @@ def _batch(config: TrainConfig) -> Iterator[str]:
     if micro is not None and micro < 1:
         yield f"runtime.micro_batch={micro}: expected at least 1"
         return
-    size = config.micro_batch
-    if batch % size:
-        low = batch // size * size
-        yield (
-            f"batch_size={batch} is not a multiple of runtime.micro_batch={size}; "
-            f"set batch_size={low} or {low + size}"
-        )
-    mixes = config.augmentation.mixup > 0 or config.augmentation.cutmix > 0
-    setting = "batch_size" if size == batch else "runtime.micro_batch"
-    if mixes and size % 2:
-        yield (
-            f"mixup and cutmix pair the pictures of a batch, so a forward pass needs an even "
-            f"number: {size} was given; set {setting}={size + 1} or augmentation.mixup=0 "
-            f"augmentation.cutmix=0"
-        )
+    devices = config.runtime.devices
+    if devices is not None and devices < 1:
+        yield f"runtime.devices={devices}: expected at least 1, or null for all GPUs"
+        return
+    try:
+        pass_size(config, devices or 1)
+    except UsageError as error:
+        yield str(error)
 
 
 def _ranges(config: TrainConfig) -> Iterator[str]:
@@ -128,6 +124,8 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
     yield from _at_least("schedule.min_lr", schedule.min_lr, 0)
     yield from _falling(config)
     yield from _at_least("seed", config.seed, 0)
+    yield from _at_least("runtime.max_restarts", config.runtime.max_restarts, 0)
+    yield from _processes(config.runtime)
     yield from _at_least("checkpoint.keep", config.checkpoint.keep, 2)
     wandb = config.logger.wandb
     yield from _at_least("logger.wandb.init_timeout_s", wandb.init_timeout_s, 1)
@@ -139,6 +137,8 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
         "optimizer.lr_batch": optimizer.lr_batch,
         "evaluation.batch_size": config.evaluation.batch_size,
         "runtime.threads": config.runtime.threads,
+        "runtime.step_timeout_s": config.runtime.step_timeout_s,
+        "runtime.setup_timeout_s": config.runtime.setup_timeout_s,
     }
     for name, value in optional_positive.items():
         if value is not None:
@@ -151,6 +151,20 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
         yield f"optimizer.clip_norm={optimizer.clip_norm}: expected more than 0, or null for none"
     if config.ema.decay is not None:
         yield from _within("ema.decay", config.ema.decay, 0, 1, below=True)
+
+
+def _processes(runtime: RuntimeConfig) -> Iterator[str]:
+    several = runtime.devices is None or runtime.devices > 1
+    if several and ":" in runtime.device:
+        kind = runtime.device.partition(":")[0]
+        yield (
+            f"runtime.device={runtime.device} is one device, runtime.devices={runtime.devices} "
+            f"processes want one each; set runtime.device={kind}"
+        )
+    if runtime.exact_world and runtime.strategy is Strategy.fsdp:
+        yield "runtime.exact_world=true: every process needs the whole model; strategy=ddp has it"
+    if runtime.exact_world and runtime.compile:
+        yield "runtime.exact_world=true: compiled kernels may differ; set runtime.compile=false"
 
 
 def _falling(config: TrainConfig) -> Iterator[str]:

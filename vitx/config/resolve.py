@@ -62,6 +62,13 @@ def to_plain(config: Any) -> Any:
     return config
 
 
+def from_plain(plain: Any, schema: type[Config]) -> Config:
+    """Return the configuration that `to_plain` was given; it is data, whatever it holds."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    assert isinstance(config, schema)  # noqa: S101 (the schema node makes it so)
+    return config
+
+
 def dump_yaml(config: Any) -> str:
     """Render a configuration as YAML."""
     text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)

@@ -22,6 +22,7 @@ from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSample
 from vitx.errors import DataError
 from vitx.records import Batch, Place
 from vitx.runtime.device import usable_cores
+from vitx.runtime.signals import end_with_parent
 
 # A worker that says nothing for this long is taken for hung; whether one died is asked more often.
 WORKER_TIMEOUT_S = 120.0
@@ -196,6 +197,7 @@ def _leave_signals_to_parent(closing: Any, _worker: int) -> None:
         if closing.value:
             os._exit(0)
 
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end)

@@ -45,16 +45,32 @@ class MicroBatchSampler:
 
     One iteration spans all epochs, so loader workers live as long as the run. What is left of an
     epoch after its last whole global batch is not drawn.
+
+    Args:
+        plan: length of the run, and the passes of a step.
+        samples: size of the training split.
+        seed: the run's seed.
+        passes: numbers of the passes that are wanted of each step; None: all.
+        repeats: copies of a picture in a row.
+        start_step: the first step.
     """
 
     def __init__(
-        self, plan: Plan, *, samples: int, seed: int, repeats: int = 1, start_step: int = 0
+        self,
+        plan: Plan,
+        *,
+        samples: int,
+        seed: int,
+        passes: range | None = None,
+        repeats: int = 1,
+        start_step: int = 0,
     ) -> None:
         self.plan, self.samples, self.seed = plan, samples, seed
+        self.passes = passes or plan.passes(0, 1)
         self.repeats, self.start_step = repeats, start_step
 
     def __len__(self) -> int:
-        return (self.plan.total_steps - self.start_step) * self.plan.accumulation
+        return (self.plan.total_steps - self.start_step) * len(self.passes)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         plan, epoch, order = self.plan, -1, np.empty(0, np.int64)
@@ -63,6 +79,7 @@ class MicroBatchSampler:
                 epoch = step // plan.steps_per_epoch
                 order = epoch_order(self.samples, seed=self.seed, epoch=epoch)
             first = step % plan.steps_per_epoch * plan.batch_size
-            for start in range(first, first + plan.batch_size, plan.micro_batch):
+            for number in self.passes:
+                start = first + number * plan.micro_batch
                 places = range(start, start + plan.micro_batch)
                 yield draw(order, places, epoch=epoch, repeats=self.repeats)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +13,13 @@ from torch import Tensor, nn
 
 from vitx.config.schema import Head, Precision
 from vitx.data.loader import Loading
-from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch
+from vitx.data.samples import BadImagePolicy, BadRow, EvalSamples, RawBatch
 from vitx.errors import DataError
 from vitx.evaluate.metrics import in_top_k, loss_sum
 from vitx.models import heads
 from vitx.records import EvalResult
 from vitx.runtime.device import autocast
+from vitx.runtime.world import ALONE, World
 
 
 class EvaluationStopped(Exception):  # noqa: N818 (nothing went wrong)
@@ -33,6 +36,22 @@ class PerSample:
     confidence: np.ndarray
 
 
+class _Scored(NamedTuple):
+    """What came of one batch: counts, bad rows, and the columns of `PerSample` as lists."""
+
+    counted: EvalResult
+    bad: tuple[BadRow, ...]
+    columns: tuple[list[Any], ...]
+
+    def as_plain(self) -> list[Any]:
+        return [asdict(self.counted), self.bad, self.columns]
+
+    @classmethod
+    def restore(cls, plain: list[Any]) -> _Scored:
+        counted, bad, columns = plain
+        return cls(EvalResult.restore(counted), tuple(BadRow(*each) for each in bad), columns)
+
+
 class Evaluator:
     """Scores models on one split, `samples`."""
 
@@ -47,7 +66,9 @@ class Evaluator:
         channels_last: bool,
         bad_images: BadImagePolicy,
         head: Head = Head.mean_logits,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.batch_size, self.device, self.precision = batch_size, device, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._bad_images, self._head = bad_images, head
@@ -58,9 +79,13 @@ class Evaluator:
     ) -> tuple[EvalResult, PerSample]:
         """Score a model; it is left in the mode it was in.
 
+        Ranks take whole batches in turn, so that each is computed as one process would, and what
+        they counted is added up in the order of the split: the result is that of one process to
+        the last bit.
+
         Args:
             model: gives [B, C] logits; of a distillation token, those of `head` count.
-            stop: polled between batches.
+            stop: polled between batches, on all ranks together.
 
         Returns:
             The counts, and what was said of each sample.
@@ -76,31 +101,36 @@ class Evaluator:
                 heads.apart(model),
                 Loading(
                     self.samples,
-                    batch_size=self.batch_size,
+                    batch_sampler=self._own_batches(),
                     workers=self._workers,
                     device=self.device,
                 ) as batches,
             ):
-                return self._score(model, batches, stop)
+                own = self._score(model, batches, stop)
         finally:
             model.train(training)
+        return self._together(own)
+
+    def _own_batches(self) -> list[range]:
+        """Return the rows of the batches that this rank takes."""
+        size, rows = self.batch_size, len(self.samples)
+        starts = range(self.world.rank * size, rows, self.world.size * size)
+        return [range(start, min(start + size, rows)) for start in starts]
 
     @torch.inference_mode()
-    def _score(
-        self, model: nn.Module, batches: Loading, stop: Callable[[], bool]
-    ) -> tuple[EvalResult, PerSample]:
-        total = EvalResult.nothing()
-        columns: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    def _score(self, model: nn.Module, batches: Loading, stop: Callable[[], bool]) -> list[_Scored]:
+        scored: list[_Scored] = []
         bad_rows: set[int] = set()
-        while True:
+        # As many turns on every rank, so that all of them ask together whether to stop.
+        for _ in range(-(-len(self.samples) // (self.batch_size * self.world.size))):
             if stop():
                 raise EvaluationStopped
             raw = batches.next()
             if raw is None:
-                break
+                continue
             self._bad_images.check(raw.bad, bad_rows)
             if not len(raw.labels):
-                total = total + EvalResult.nothing(skipped=len(raw.bad))
+                scored.append(_Scored(EvalResult.nothing(skipped=len(raw.bad)), raw.bad, ()))
                 continue
             images = raw.images.to(self.device, memory_format=self._format, non_blocking=True)
             with autocast(self.precision, self.device):
@@ -112,17 +142,38 @@ class Evaluator:
                 apart = {head.name: _counted(answer, raw) for head, answer in answers.items()}
             else:
                 logits, apart = said.float().cpu(), {}
-            total = total + replace(_counted(logits, raw), heads=apart)
             highest = logits.argmax(1)
             sure = logits.softmax(1).gather(1, highest[:, None]).squeeze(1)
-            columns.append((raw.indices, raw.labels, highest, sure))
+            columns = (raw.indices, raw.labels, highest, sure)
+            counted = replace(_counted(logits, raw), heads=apart)
+            scored.append(_Scored(counted, raw.bad, tuple(each.tolist() for each in columns)))
+        return scored
+
+    def _together(self, own: list[_Scored]) -> tuple[EvalResult, PerSample]:
+        """Put the batches of all ranks in their order and add them up.
+
+        Returns:
+            The counts, and what was said of each sample.
+
+        Raises:
+            DataError: too many pictures are bad, or none is good.
+        """
+        ranks = self.world.gather([each.as_plain() for each in own])
+        turns = itertools.zip_longest(*ranks)
+        scored = [_Scored.restore(each) for turn in turns for each in turn if each is not None]
+        self._bad_images.check([bad for each in scored for bad in each.bad], set())
+        total = sum((each.counted for each in scored), start=EvalResult.nothing())
         if total.count == 0:
             raise DataError("the validation split has no picture that can be decoded")
         index, label, prediction, confidence = (
-            torch.cat(parts).numpy() for parts in zip(*columns, strict=True)
+            list(itertools.chain.from_iterable(parts))
+            for parts in zip(*(each.columns for each in scored if each.columns), strict=True)
         )
         return total, PerSample(
-            index=index, label=label, prediction=prediction, confidence=confidence
+            index=np.array(index),
+            label=np.array(label),
+            prediction=np.array(prediction),
+            confidence=np.array(confidence, np.float32),
         )
 
 

@@ -28,14 +28,14 @@ class _RichConsole(RichConsole):
 class Console:
     """Prints lines and keeps them in log.txt."""
 
-    def __init__(self, log: Path | None = None) -> None:
+    def __init__(self, log: Path | None = None, *, quiet: bool = False) -> None:
         self._log = log
-        self._rich = _RichConsole(highlight=False, soft_wrap=True)
+        self._rich = _RichConsole(highlight=False, soft_wrap=True, quiet=quiet)
 
     @property
     def is_terminal(self) -> bool:
         """Whether somebody watches."""
-        return self._rich.is_terminal
+        return self._rich.is_terminal and not self._rich.quiet
 
     @property
     def rich(self) -> RichConsole:

@@ -17,14 +17,25 @@ from vitx.errors import UsageError
 _DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     """Return the device of that name; `auto` is a GPU where there is one.
+
+    Args:
+        name: as of `runtime.device`.
+        local_rank: number of one of several processes on this machine: each has its own GPU.
 
     Raises:
         UsageError: torch has no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank is not None:
+        if local_rank >= torch.cuda.device_count():
+            raise UsageError(
+                f"runtime.devices: {local_rank + 1} processes or more, and this machine has "
+                f"{torch.cuda.device_count()} GPUs"
+            )
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

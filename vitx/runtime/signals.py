@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 import signal
@@ -10,23 +12,57 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from vitx.errors import Interrupted, Paused, Preempted, VitxError
+from vitx.errors import Interrupted, Paused, Preempted, RankLostError, VitxError
+from vitx.runtime.world import ALONE, World
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that ask a run to stop; the last two are those that Slurm users have sent in time."""
+
 # `timeout` and some schedulers signal a process and then its whole group: that is one request.
-_SAME_REQUEST_S = 0.1
+SAME_REQUEST_S = 0.1
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
+
+
+def end_of(number: int) -> type[Interrupted] | type[Preempted]:
+    """Return the end that a signal asks for."""
+    return Interrupted if number == signal.SIGINT else Preempted
+
+
+def terminals() -> list[int]:
+    """Return which of stdout and stderr are terminals."""
+    return [number for number in (1, 2) if os.isatty(number)]
+
+
+def leave(terminals: list[int]) -> None:
+    """Write no more to terminals that are gone: it would be an error."""
+    for terminal in terminals:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends, however it ends; Linux only."""
+    parent = os.getppid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended meanwhile
+        os._exit(RankLostError.exit_code)
 
 
 class StopRequest:
-    """Notes SIGINT, SIGTERM and SIGHUP while it is entered; loops poll it at their boundaries.
+    """Notes the signals of `HANDLED` while it is entered; loops poll it at their boundaries.
 
     SIGHUP is a terminal or connection that went away; under `nohup` it stays ignored.
 
     The second signal of any kind ends the process at once: checkpoints are committed atomically,
     so the newest one stays good.
+
+    Where a run has several ranks, a request that any of them has noted becomes one of all of them
+    when they `agree`, and not before: they stop at the same step, whichever was asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, world: World = ALONE) -> None:
+        self._world, self._agreed = world, False
+        self._number = 0
         self.reason: str | None = None
         self._kind: type[VitxError] = Preempted
         self._noted_s = -math.inf
@@ -34,8 +70,8 @@ class StopRequest:
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> StopRequest:
-        self._terminals = [number for number in (1, 2) if os.isatty(number)]
-        for number in _HANDLED:
+        self._terminals = terminals()
+        for number in HANDLED:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._note)
         return self
@@ -50,11 +86,18 @@ class StopRequest:
             signal.signal(number, handler)
 
     def __bool__(self) -> bool:
-        return self.reason is not None
+        return self._agreed if self._world.size > 1 else self.reason is not None
+
+    def agree(self) -> bool:
+        """Let the ranks tell each other what they were asked, and say whether to stop."""
+        if not self and (number := self._world.highest(self._number)):
+            self._agreed = True
+            self.reason, self._kind = signal.Signals(number).name, end_of(number)
+        return bool(self)
 
     def ask(self, reason: str) -> None:
-        """Ask to stop from inside the program, since the configuration says so."""
-        self.reason, self._kind = reason, Paused
+        """Ask to stop from inside the program, as every rank does: the configuration says so."""
+        self.reason, self._kind, self._agreed = reason, Paused, True
 
     def as_error(self, where: str) -> VitxError:
         """Return the end this request leads to: interrupted, preempted or paused."""
@@ -65,14 +108,14 @@ class StopRequest:
             # A loader worker inherited this handler; its parent decides when it ends.
             return
         before, self._noted_s = self._noted_s, time.monotonic()
-        if self._noted_s - before < _SAME_REQUEST_S:
+        if self._noted_s - before < SAME_REQUEST_S:
             return
-        kind = Interrupted if number == signal.SIGINT else Preempted
+        kind = end_of(number)
         if before > 0:
             os._exit(kind.exit_code)
+        self._number = number
         self.reason, self._kind = signal.Signals(number).name, kind
         if number == signal.SIGHUP:
-            for terminal in self._terminals:  # writing to one that is gone is an error
-                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+            leave(self._terminals)
         elif 2 in self._terminals:
             os.write(2, b"\nstopping after this step; once more to leave at once\n")

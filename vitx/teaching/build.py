@@ -18,6 +18,7 @@ from vitx.models.transfer import transfer
 from vitx.objectives.features import FeatureMatching
 from vitx.runtime.device import choose_inference_precision
 from vitx.runtime.seeds import derive, set_random_state
+from vitx.runtime.world import ALONE, World
 from vitx.teaching.plan import TeacherPlan
 
 
@@ -44,14 +45,22 @@ class Where:
     precision: Precision
 
 
-def make_teacher(plan: TeacherPlan, config: TrainConfig, where: Where, *, classes: int) -> Hired:
-    """Build a teacher for the pictures of a run.
+def make_teacher(
+    plan: TeacherPlan,
+    config: TrainConfig,
+    where: Where,
+    *,
+    classes: int,
+    world: World = ALONE,
+) -> Hired:
+    """Build a teacher for the pictures of a run; of several ranks, the first reads its weights.
 
     Args:
         plan: where it comes from; without a file its weights are random, as a rehearsal wants it.
         config: the student's configuration.
         where: device and precision of the run.
         classes: number of classes.
+        world: the ranks of the run.
 
     Returns:
         The teacher, frozen.
@@ -66,18 +75,8 @@ def make_teacher(plan: TeacherPlan, config: TrainConfig, where: Where, *, classe
         raise UsageError(line) from error
     sha256 = ""
     if plan.file is not None:
-        told = transfer(
-            model,
-            plan.file,
-            source=f"teacher.weights={plan.origin}",
-            resize=plan.config.model.pos_resize,
-            partial=False,
-        )
-        if told.head:
-            raise UsageError(
-                f"teacher.weights={plan.origin}: a teacher needs its head; {told.head}"
-            )
-        sha256 = told.sha256
+        sha256 = world.first(lambda: _load(model, plan))
+        world.share_in_place([*model.parameters(), *model.buffers()])
     given, wanted = picture_format(config), picture_format(plan.config)
     teacher = Teacher(
         model,
@@ -87,6 +86,28 @@ def make_teacher(plan: TeacherPlan, config: TrainConfig, where: Where, *, classe
         precision=choose_inference_precision(plan.precision, where.precision, where.device),
     )
     return Hired(model=teacher, plan=plan, sha256=sha256)
+
+
+def _load(model: nn.Module, plan: TeacherPlan) -> str:
+    """Load the weights of a teacher.
+
+    Returns:
+        Their sha256.
+
+    Raises:
+        UsageError: they have no head for its classes.
+    """
+    assert plan.file is not None  # noqa: S101 (the caller looked)
+    told = transfer(
+        model,
+        plan.file,
+        source=f"teacher.weights={plan.origin}",
+        resize=plan.config.model.pos_resize,
+        partial=False,
+    )
+    if told.head:
+        raise UsageError(f"teacher.weights={plan.origin}: a teacher needs its head; {told.head}")
+    return told.sha256
 
 
 def make_feature_matching(

@@ -110,13 +110,20 @@ def _recipe(plain: TrainConfig, *, samples: int, epochs: str) -> TrainConfig:
     Nothing of the student's training is in it, so that a sweep over that has one teacher.
     """
     default = resolve(compose("train"), TrainConfig)
+    batch = min(default.batch_size, samples)
+    devices = plain.runtime.devices or 1
     return replace(
         default,
         model=replace(plain.model, weights=None),
         dataset=plain.dataset,
-        runtime=replace(plain.runtime, micro_batch=None),
+        runtime=replace(
+            plain.runtime,
+            micro_batch=None,
+            exact_world=False,
+            devices=1 if batch % devices else plain.runtime.devices,
+        ),
         logger=plain.logger,
         checkpoint=replace(default.checkpoint, every=_SAVE_EVERY),
-        batch_size=min(default.batch_size, samples),
+        batch_size=batch,
         epochs=epochs,
     )

@@ -6,14 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vitx.checkpoint.store import weights_file
-from vitx.config.resolve import load_run_config
+from vitx.config.resolve import from_plain, load_run_config, to_plain
 from vitx.config.schema import DistillConfig, ModelConfig, Precision, TeacherSource, TrainConfig
 from vitx.data.sources import Splits
 from vitx.errors import StorageError, UsageError, VitxError
 from vitx.models.origin import HUB, Card, as_safetensors, download, is_remote, read_card
 from vitx.runs import RunDir, classes_of
+from vitx.runtime.world import World
 from vitx.teaching.classes import difference, other_classes_of_tag
 from vitx.teaching.own_run import OwnRun, find_own_run
 
@@ -39,6 +41,37 @@ class TeacherPlan:
     why: str = ""
     crop_ratio: float = 1.0
     precision: Precision = Precision.auto
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as plain data, for another process."""
+        return {
+            "config": to_plain(self.config),
+            "file": None if self.file is None else str(self.file),
+            "origin": self.origin,
+            "why": self.why,
+            "crop_ratio": self.crop_ratio,
+            "precision": self.precision.name,
+        }
+
+    @classmethod
+    def restore(cls, plain: dict[str, Any]) -> TeacherPlan:
+        """Return what `as_plain` was made of, but for `run`."""
+        return cls(
+            **plain
+            | {
+                "config": from_plain(plain["config"], TrainConfig),
+                "file": None if plain["file"] is None else Path(plain["file"]),
+                "precision": Precision[plain["precision"]],
+            }
+        )
+
+
+def plan_together(config: DistillConfig, splits: Splits, world: World) -> list[TeacherPlan]:
+    """Plan on rank 0, which alone has to have the files; see `plan_teachers`."""
+    if world.size == 1:
+        return plan_teachers(config, splits)
+    told = world.first(lambda: [each.as_plain() for each in plan_teachers(config, splits)])
+    return [TeacherPlan.restore(each) for each in told]
 
 
 def plan_teachers(config: DistillConfig, splits: Splits) -> list[TeacherPlan]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vitx.records import Plan
@@ -26,8 +26,8 @@ class Callback:
     def before_update(self, trainer: Trainer, norm: Tensor) -> None:
         """Gradients are ready, their global norm is `norm`; weights are not changed yet."""
 
-    def on_step(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
-        """A step is done; `terms` are its losses, on the device."""
+    def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
+        """A step is done; `terms` are the losses of this rank's passes, on the device."""
 
     def at_boundary(self, trainer: Trainer) -> None:
         """Between steps: the place for all that is periodic."""

@@ -23,7 +23,9 @@ from vitx.records import Plan
 from vitx.runtime.device import autocast
 from vitx.runtime.seeds import derive, set_random_state
 from vitx.runtime.signals import StopRequest
+from vitx.runtime.world import ALONE, World
 from vitx.train.events import Callback
+from vitx.train.gradients import Gradients
 from vitx.train.state import TrainState
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Trainer:
     Attributes:
         model: the module whose weights are saved and evaluated.
         helper: trained and saved with the model, but no part of it: projections of its features.
-        forward: what the objective calls: the model itself, or its compiled form.
+        gradients: has the model in the form that the objective calls, and makes the gradients of
+            the passes of all ranks those of the batch.
         open_stream: gives the batches from a state on.
         clip_norm: largest gradient norm, or None.
         clip_each: of each tensor by itself, not of all together.
@@ -45,7 +48,7 @@ class Trainer:
     """
 
     model: nn.Module
-    forward: nn.Module
+    gradients: Gradients
     objective: Objective
     optimizer: torch.optim.Optimizer
     schedule: Schedule
@@ -58,6 +61,7 @@ class Trainer:
     clip_norm: float | None
     clip_each: bool
     stop: StopRequest
+    world: World = ALONE
     helper: nn.Module | None = None
     callbacks: Sequence[Callback] = ()
     state: TrainState = field(default_factory=TrainState)
@@ -71,6 +75,7 @@ class Trainer:
             self.device.type, enabled=self.precision is Precision.fp16
         )
         self.stream: TrainStream | None = None
+        self._settling = True  # until a step is done, compiling and loading may take long
 
     def fit(self) -> None:
         """Train from `state.step` to the end of the plan.
@@ -80,24 +85,26 @@ class Trainer:
         """
         state, plan = self.state, self.plan
         self.stream = stream = self.open_stream(state)
+        passes, gradients = plan.passes(self.world.rank, self.world.size), self.gradients
         self.model.train()
         self._boundary()  # what an interruption left undone at this step
         while state.step < plan.total_steps and not self.stop:
             started = time.perf_counter()
             self.schedule.set(state.step)
-            terms: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-            for micro in range(plan.accumulation):
+            terms: dict[str, list[Tensor]] = defaultdict(list)
+            for micro in passes:
                 batch = stream.next(state.step, micro)
                 # Dropout and drop path draw from this, whatever came before.
                 set_random_state(derive("step", self.seed, state.step, micro))
-                with autocast(self.precision, self.device):
-                    loss, parts = self.objective(self.forward, batch)
-                self.scaler.scale(loss / plan.accumulation).backward()
+                with gradients.of_pass(last=micro == passes[-1]):
+                    with autocast(self.precision, self.device):
+                        loss, parts = self.objective(gradients.forward, batch)
+                    self.scaler.scale(loss / gradients.divisor).backward()
                 for name, value in parts.items():
-                    terms[name] = terms[name] + value / plan.accumulation
+                    terms[name].append(value)
+            gradients.of_batch()
             self.scaler.unscale_(self.optimizer)
-            gradients = [each.grad for each in self.parameters if each.grad is not None]
-            norm = get_total_norm(gradients)
+            norm = get_total_norm([each.grad for each in self.parameters if each.grad is not None])
             for callback in self.callbacks:
                 callback.before_update(self, norm)
             if self.clip_norm is not None and self.clip_each:
@@ -113,9 +120,12 @@ class Trainer:
             if self.ema is not None:
                 self.ema.update(self.model, step=state.step)
             state.seconds += time.perf_counter() - started
-            terms["grad_norm"] = norm
+            terms["grad_norm"] = [norm] if self.world.leads else []  # the same on all ranks
             for callback in self.callbacks:
                 callback.on_step(self, terms)
+            if self._settling:
+                self.world.started()
+                self._settling = False
             self._boundary()
         if self.stop:
             for callback in self.callbacks:
@@ -128,6 +138,7 @@ class Trainer:
             self.stream.close()
 
     def _boundary(self) -> None:
+        self.stop.agree()
         for callback in self.callbacks:
             # Asked to stop, what is periodic can wait for the resumed run; saving can't.
             if not self.stop:
@@ -139,7 +150,8 @@ class Trainer:
         return self.state.step / self.plan.steps_per_epoch
 
     def snapshot(self) -> Snapshot:
-        """Return all that is needed to go on from here."""
+        """Return all that is needed to go on from here; called by all ranks together."""
+        self.state.bad_rows.update(*self.world.gather(sorted(self.state.bad_rows)))
         tensors, skeleton = split(optimizer_tree(self.optimizer, self.trained))
         files = {"model": dict(self.model.state_dict()), "optimizer": tensors}
         if self.helper is not None:

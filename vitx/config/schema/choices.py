@@ -175,6 +175,13 @@ class Scale(Enum):
     smoke = "smoke"
 
 
+class Strategy(Enum):
+    """How several processes train one model."""
+
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
 class Weights(Enum):
     """Which weights of a run."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vitx.config.schema.choices import Head, Precision, WandbMode
+from vitx.config.schema.choices import Head, Precision, Strategy, WandbMode
 from vitx.config.schema.data import AugmentationConfig, DatasetConfig
 from vitx.config.schema.model import ModelConfig
 from vitx.config.schema.optimisation import (
@@ -13,6 +13,8 @@ from vitx.config.schema.optimisation import (
     OptimizerConfig,
     ScheduleConfig,
 )
+
+_MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
 
 
 @dataclass(kw_only=True)
@@ -71,10 +73,22 @@ class RuntimeConfig:
 
     device: str = field(default="auto", metadata={"may_change": True})
     """auto, cpu, cuda, cuda:1, mps."""
+    devices: int | None = field(default=1, metadata={"may_change": True})
+    """Processes on this machine, one a GPU; null is as many as it has GPUs."""
+    strategy: Strategy = field(default=Strategy.ddp, metadata={"may_change": True})
+    """Several processes: ddp (each has the model) or fsdp (each a part, for one that won't fit)."""
+    exact_world: bool = False
+    """The same weights to the last bit on 1, 2, 4, ... processes; costs time, which is measured."""
+    step_timeout_s: int = field(default=100, metadata={"may_change": True})
+    """Seconds that a process may keep the others waiting before the run ends with code 6."""
+    setup_timeout_s: int = field(default=300, metadata={"may_change": True})
+    """The same until the first step is done."""
+    max_restarts: int = field(default=0, metadata={"may_change": True})
+    """How often a run that lost a process begins again by itself where it was saved."""
     threads: int | None = field(default=None, metadata={"may_change": True})
-    """CPU threads of torch; null is torch's choice. Another number changes the last bits."""
+    """CPU threads of a process; null shares the cores out. Another number changes the last bits."""
     micro_batch: int | None = None
-    """Most pictures in one forward pass; smaller than batch_size accumulates. null: batch_size."""
+    """Most pictures in one forward pass; null: batch_size / processes (exact_world: an eighth)."""
     compile: bool = False
     """torch.compile the model."""
     channels_last: bool = False
@@ -120,5 +134,10 @@ class TrainConfig:
 
     @property
     def micro_batch(self) -> int:
-        """Pictures in one forward pass of training."""
+        """Pictures in one forward pass of training, where one process does all of them."""
         return min(self.runtime.micro_batch or self.batch_size, self.batch_size)
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Pictures in one forward pass of evaluation; the number of processes is not in it."""
+        return self.evaluation.batch_size or min(2 * self.micro_batch, _MOST_EVALUATED)

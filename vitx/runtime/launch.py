@@ -1,0 +1,193 @@
+"""Starting the ranks of a run on this machine, or being one that torchrun started.
+
+Ranks are forked from this process before it imports torch: they begin with the configuration it
+resolved, and it stays small. Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from vitx.config.schema import RuntimeConfig
+from vitx.errors import RankLostError, UsageError, VitxError, as_storage_error
+from vitx.runtime.openmp import wait_politely
+from vitx.runtime.signals import HANDLED, end_with_parent
+from vitx.runtime.supervisor import DUMP, Rank, Report, Supervisor
+from vitx.runtime.world import ALONE, World
+
+Story = Callable[[World], None]
+Value = TypeVar("Value")
+
+
+def meet(runtime: RuntimeConfig) -> World:
+    """Return the ranks that torchrun started, this process being one; else that it is alone.
+
+    Raises:
+        RankLostError: the others did not come.
+        UsageError: `runtime.devices` asks for more of them.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "RANK" not in os.environ:
+        return ALONE
+    if runtime.devices not in (1, None):
+        raise UsageError(
+            f"runtime.devices={runtime.devices}: torchrun started {os.environ['WORLD_SIZE']} "
+            "processes already; leave it out"
+        )
+    end_with_parent()
+    return _join(runtime, None)
+
+
+def launch(story: Story, world: World, runtime: RuntimeConfig) -> None:
+    """Have a story told by all ranks of a run.
+
+    Args:
+        story: what each rank does.
+        world: as of `meet`.
+        runtime: how many there are, and how long they wait for each other.
+
+    Raises:
+        VitxError: as the story ended; of several ranks, the one that went wrong first.
+        RankLostError: one was killed, hung, or met a bug.
+    """
+    ranks = count_ranks(runtime) if world is ALONE else 1
+    if ranks == 1:
+        story(world)
+        return
+    _refuse_used_gpu()
+    for restarts_left in range(runtime.max_restarts, -1, -1):
+        try:
+            return _supervise(story, ranks, runtime)
+        except RankLostError as error:
+            if not restarts_left:
+                raise
+            print(f"{error}\nbeginning again where it was saved", file=sys.stderr, flush=True)
+
+
+def aside(ask: Callable[[], Value], runtime: RuntimeConfig) -> Value:
+    """Return the plain data that `ask` returns.
+
+    Where ranks are still to be forked from this process, another one is asked, so that this one
+    imports no torch.
+
+    Raises:
+        VitxError: as `ask` does.
+    """
+    if count_ranks(runtime) == 1:
+        return ask()
+    with tempfile.TemporaryDirectory(prefix="vitx-aside-") as name:
+        answer = Path(name) / "answer"
+        _supervise(lambda _: _write(answer, ask()), 1, runtime)
+        value: Value = json.loads(answer.read_text())
+    return value
+
+
+def count_ranks(runtime: RuntimeConfig) -> int:
+    """Return the number of processes that `runtime.devices` asks for.
+
+    Raises:
+        UsageError: it asks for as many as there are GPUs, and there is none.
+    """
+    if runtime.devices is not None:
+        return runtime.devices
+    ask = "import torch; print(torch.cuda.device_count())"
+    said = subprocess.run(  # noqa: S603 (fixed words)
+        [sys.executable, "-W", "ignore", "-c", ask], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    if said in ("", "0"):
+        raise UsageError("runtime.devices=null: there is no GPU here; type a number of processes")
+    return int(said)
+
+
+def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> None:
+    with tempfile.TemporaryDirectory(prefix="vitx-ranks-") as name:
+        folder = Path(name)  # readable by this user alone
+        supervisor = Supervisor(folder)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with supervisor:
+            for number in range(ranks):
+                if (pid := os.fork()) == 0:
+                    _be_rank(story, folder, number, ranks, runtime)
+                supervisor.add(Rank(number=number, pid=pid))
+            supervisor.wait()
+
+
+def _be_rank(
+    story: Story, folder: Path, number: int, ranks: int, runtime: RuntimeConfig
+) -> NoReturn:
+    """Tell the story as a rank, leave word of how it ended, and end."""
+    report, code = Report.bug("it ended before it began"), 1
+    try:
+        _stand_apart(folder, number)
+        os.environ |= {
+            "RANK": str(number),
+            "LOCAL_RANK": str(number),
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+        }
+        world = ALONE if ranks == 1 else _join(runtime, folder / "store")
+        story(world)
+        report, code = Report.done(), 0
+        world.close()
+    except VitxError as error:
+        report, code = Report.error(error), error.exit_code
+    except BaseException as error:  # noqa: BLE001 (the supervisor says it)
+        if (known := as_storage_error(error)) is not None:
+            report, code = Report.error(known), known.exit_code
+        else:
+            report = Report.bug("".join(traceback.format_exception(error)))
+    finally:
+        with contextlib.suppress(OSError):
+            report.write(folder, number)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _stand_apart(folder: Path, number: int) -> None:
+    """Leave the terminal's group, which its Ctrl-C goes to, and end with the supervisor."""
+    end_with_parent()
+    os.setpgid(0, 0)
+    for each in HANDLED:
+        signal.signal(each, signal.SIG_DFL)
+    output = os.open(folder / f"output-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    faulthandler.register(DUMP, file=output, all_threads=True)
+    if number > 0:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+
+
+def _join(runtime: RuntimeConfig, store: Path | None) -> World:
+    wait_politely()
+    # torch takes seconds to import.
+    from vitx.runtime.group import join
+
+    return join(
+        setup_timeout_s=runtime.setup_timeout_s,
+        step_timeout_s=runtime.step_timeout_s,
+        store=store,
+    )
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value))
+
+
+def _refuse_used_gpu() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        raise UsageError(
+            "runtime.devices: this process has used a GPU already, so it can't start others; "
+            "give the jobs of a sweep one number of devices"
+        )
