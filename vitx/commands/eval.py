@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
+
 from vitx.commands.hydra_app import Job, run_verb
 from vitx.config.resolve import load_run_config
-from vitx.config.schema import EvalConfig
+from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.errors import UsageError
-from vitx.runs import RunDir, find_run
+from vitx.runs import RunDir, find_run, read_json
+from vitx.runtime.launch import launch, meet
 from vitx.runtime.openmp import wait_politely
+from vitx.runtime.world import World
 
 
 def main(args: list[str]) -> int:
@@ -24,17 +29,25 @@ def run(config: EvalConfig, job: Job) -> str:
 
     Returns:
         How it came out, in a few words.
-
     """
     refuse_decided(job)
     run_dir: RunDir = find_run(config.run)
     trained = load_run_config(run_dir.config)
+    runtime = dataclasses.replace(trained.runtime, device=config.device, devices=config.devices)
+    world = meet(runtime)
+    with world.losses():
+        launch(partial(_score, config, run_dir, trained), world, runtime)
+    if not world.leads:
+        return ""
+    return f"top-1 {read_json(run_dir.evaluation(config.suite))['top1']:.2f} %"
+
+
+def _score(config: EvalConfig, run_dir: RunDir, trained: TrainConfig, world: World) -> None:
     wait_politely()
     # torch takes seconds to import; what is wrong with the command was said before.
     from vitx.commands.scoring import score_run
 
-    result = score_run(config, run_dir, trained)
-    return f"top-1 {result.top1:.2f} %"
+    score_run(config, run_dir, trained, world)
 
 
 def refuse_decided(job: Job) -> None:

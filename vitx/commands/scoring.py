@@ -26,6 +26,7 @@ from vitx.models.weights import load_weights
 from vitx.parts import Machine, make_evaluator, settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name, read_json, storage_errors, write_json
+from vitx.runtime.world import ALONE, World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +65,19 @@ class Scoring:
         yield from self.notes
 
 
-def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResult:
-    """Score one checkpoint of a run; write, print and return the result."""
-    console = Console()
-    scoring = prepare(config, run, trained)
+def score_run(
+    config: EvalConfig, run: RunDir, trained: TrainConfig, world: World = ALONE
+) -> EvalResult:
+    """Score one checkpoint of a run, by all ranks; write, print and return the result."""
+    console = Console(quiet=not world.leads)
+    scoring = prepare(config, run, trained, world)
     for line in scoring.lines():
         console.say(line)
     suite, step, weights = scoring.suite, scoring.step, scoring.weights
     evaluator = make_evaluator(scoring.config, scoring.images, scoring.machine)
     result, samples = evaluator(scoring.model)
+    if not world.leads:
+        return result
     written = {
         **result.as_dict(),
         "suite": suite,
@@ -86,7 +91,7 @@ def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResu
     with storage_errors(run.evaluations):
         run.evaluations.mkdir(exist_ok=True)
         _write_samples(run.evaluations / f"{suite}.parquet", samples)
-    write_json(run.evaluations / f"{suite}.json", written)
+    write_json(run.evaluation(suite), written)
     console.say(result_line(written))
     for line in head_lines(written):
         console.say(line)
@@ -96,13 +101,14 @@ def score_run(config: EvalConfig, run: RunDir, trained: TrainConfig) -> EvalResu
     return result
 
 
-def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig) -> Scoring:
+def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World = ALONE) -> Scoring:
     """Load what an evaluation needs; nothing is written.
 
     Args:
         config: what to score.
         run: the run.
         trained: its configuration.
+        world: the ranks that share the pictures.
 
     Returns:
         Model and data.
@@ -115,7 +121,7 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig) -> Scoring:
     weights = choose_weights(config.weights, checkpoint)
     settings = _settings(config, trained, record)
     images, classes, notes = _images(config, trained, record)
-    machine = settle_machine(settings)
+    machine = settle_machine(settings, world)
     model = make_model(settings, num_classes=classes, device=machine.device)
     load_weights(model, checkpoint / f"{weights}.safetensors")
     _refuse_head(config, model)

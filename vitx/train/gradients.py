@@ -74,6 +74,8 @@ class Averaged:
                 # Also finds what the loss does not use; an accumulated step has two graphs.
                 static_graph=passes == 1,
             )
+        # Of depthwise convolutions, in the middle of backward; nothing that anybody could change.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
         self.forward: nn.Module = self._ddp
         self._beside = [] if helper is None else list(helper.parameters())
 

@@ -31,6 +31,8 @@ class EvalConfig:
     """Loader processes; null chooses."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    devices: int | None = 1
+    """Processes on this machine that share the pictures; null is as many as it has GPUs."""
 
 
 @dataclass(kw_only=True)

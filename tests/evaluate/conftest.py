@@ -1,0 +1,3 @@
+from tests.train.fixtures import everything, pictures, uninterrupted, vitx
+
+__all__ = ["everything", "pictures", "uninterrupted", "vitx"]
