@@ -101,7 +101,7 @@ def assemble(
         Every(config.evaluation.every, plan, setting="evaluation.every"),
     )
     trainer.callbacks = [
-        Guard(),
+        Guard(config.non_finite, run, say=console.say),
         ShowProgress(display),
         evaluation,
         Metrics(

@@ -107,12 +107,15 @@ class _Stopwatch(Callback):
         assert trainer.stream is not None  # noqa: S101 (fit opened it)
         self._begun, self._waited = time.perf_counter(), trainer.stream.wait_s
 
-    def before_update(self, trainer: Trainer, norm: Tensor) -> None:
+    def before_update(
+        self, trainer: Trainer, norm: Tensor, terms: Mapping[str, Sequence[Tensor]]
+    ) -> bool:
         """End the passes; `norm` was waited for by the guard."""
         assert trainer.stream is not None  # noqa: S101 (fit opened it)
         self._passed = time.perf_counter()
         self.waits.append(trainer.stream.wait_s - self._waited)
         self.passes.append(self._passed - self._begun - self.waits[-1])
+        return True
 
     def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
         """End the update."""

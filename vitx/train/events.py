@@ -23,8 +23,15 @@ class Callback:
 
     name = ""
 
-    def before_update(self, trainer: Trainer, norm: Tensor) -> None:
-        """Gradients are ready, their global norm is `norm`; weights are not changed yet."""
+    def before_update(
+        self, trainer: Trainer, norm: Tensor, terms: Mapping[str, Sequence[Tensor]]
+    ) -> bool:
+        """Gradients are ready, their global norm is `norm`; weights are not changed yet.
+
+        Returns:
+            Whether they may be. One callback that says no is enough, on all ranks alike.
+        """
+        return True
 
     def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
         """A step is done; `terms` are the losses of this rank's passes, on the device."""

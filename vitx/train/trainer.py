@@ -75,6 +75,7 @@ class Trainer:
             self.device.type, enabled=self.precision is Precision.fp16
         )
         self.stream: TrainStream | None = None
+        self.rows: list[Tensor] = []  # of the split, of each pass of the step under way
         self._settling = True  # until a step is done, compiling and loading may take long
 
     def fit(self) -> None:
@@ -92,6 +93,7 @@ class Trainer:
             started = time.perf_counter()
             self.schedule.set(state.step)
             terms: dict[str, list[Tensor]] = defaultdict(list)
+            self.rows = []
             for micro in passes:
                 batch = stream.next(state.step, micro)
                 # Dropout and drop path draw from this, whatever came before.
@@ -102,18 +104,18 @@ class Trainer:
                     self.scaler.scale(loss / gradients.divisor).backward()
                 for name, value in parts.items():
                     terms[name].append(value)
+                self.rows.append(batch.indices)
             gradients.of_batch()
             self.scaler.unscale_(self.optimizer)
             norm = get_total_norm([each.grad for each in self.parameters if each.grad is not None])
-            for callback in self.callbacks:
-                callback.before_update(self, norm)
-            if self.clip_norm is not None and self.clip_each:
-                for parameter in self.parameters:
-                    clip_grad_norm_(parameter, self.clip_norm)
-            elif self.clip_norm is not None:
-                clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+            if all([each.before_update(self, norm, terms) for each in self.callbacks]):
+                if self.clip_norm is not None and self.clip_each:
+                    for parameter in self.parameters:
+                        clip_grad_norm_(parameter, self.clip_norm)
+                elif self.clip_norm is not None:
+                    clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
             state.step += 1
             state.samples += plan.batch_size
@@ -174,13 +176,7 @@ class Trainer:
             StorageError: the snapshot is of another model, optimizer or set of callbacks.
         """
         try:
-            self.model.load_state_dict(snapshot.tensors["model"])
-            if self.helper is not None:
-                self.helper.load_state_dict(snapshot.tensors["helper"])
-            if self.ema is not None:
-                self.ema.module.load_state_dict(snapshot.tensors["ema"])
-            tree = join(snapshot.tensors["optimizer"], snapshot.state["optimizer"])
-            load_optimizer_tree(self.optimizer, self.trained, tree)
+            self.restore_weights(snapshot)
             if snapshot.state["scaler"]:  # empty where the run had another precision
                 self.scaler.load_state_dict(snapshot.state["scaler"])
             self.state.load(snapshot.state["train"])
@@ -191,3 +187,17 @@ class Trainer:
             raise StorageError(
                 f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
             ) from error
+
+    def restore_weights(self, snapshot: Snapshot) -> None:
+        """Take over model, average and optimizer of a snapshot; counters stay.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is of another model or optimizer.
+        """
+        self.model.load_state_dict(snapshot.tensors["model"])
+        if self.helper is not None:
+            self.helper.load_state_dict(snapshot.tensors["helper"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(snapshot.tensors["ema"])
+        tree = join(snapshot.tensors["optimizer"], snapshot.state["optimizer"])
+        load_optimizer_tree(self.optimizer, self.trained, tree)

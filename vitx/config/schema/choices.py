@@ -18,6 +18,10 @@ BadImage = Enum("BadImage", {"raise": "raise", "skip": "skip"})
 """What to do with a picture that can't be decoded."""
 
 
+NonFinite = Enum("NonFinite", {"raise": "raise", "skip": "skip", "rollback": "rollback"})
+"""What to do about a gradient that is NaN or infinite."""
+
+
 class Crop(Enum):
     """How a training picture is brought to size."""
 

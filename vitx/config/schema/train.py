@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vitx.config.schema.choices import Head, Precision, Strategy, WandbMode
+from vitx.config.schema.choices import Head, NonFinite, Precision, Strategy, WandbMode
 from vitx.config.schema.data import AugmentationConfig, DatasetConfig
 from vitx.config.schema.model import ModelConfig
 from vitx.config.schema.optimisation import (
@@ -116,6 +116,8 @@ class TrainConfig:
     """Global batch: pictures per optimizer step, over all devices and accumulation."""
     precision: Precision = Precision.auto
     """fp32, bf16, fp16; auto is bf16 on a GPU that has it, fp16 on another, fp32 on a CPU."""
+    non_finite: NonFinite = field(default=NonFinite["raise"], metadata={"may_change": True})
+    """A NaN or infinite gradient: raise, skip (leave the step out), rollback (to what is saved)."""
     seed: int = 0
     """Everything random follows from it."""
     name: str | None = field(default=None, metadata={"may_change": True})
