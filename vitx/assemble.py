@@ -48,6 +48,7 @@ from vitx.train.batch_norm import synchronise
 from vitx.train.events import Every
 from vitx.train.exact_world import Summed
 from vitx.train.gradients import Accumulated, Averaged, Gradients
+from vitx.train.sharded import Sharded, shard
 from vitx.train.state import TrainState
 from vitx.train.trainer import Trainer
 
@@ -122,8 +123,11 @@ def assemble(
 
 def make_trainer(config: TrainConfig, parts: Parts, *, stop: StopRequest) -> Trainer:
     """Build the trainer without its callbacks, at step 0."""
-    model = parts.model
-    ema = build_ema(model, config.ema)  # a copy that nobody listens to
+    model, machine = parts.model, parts.machine
+    ema = build_ema(model, config.ema, in_parts=machine.sharded)  # a copy that nobody listens to
+    if machine.sharded:
+        for each in (model, *([] if ema is None else [ema.module])):
+            shard(each, machine.device, machine.world)
     teachers = () if parts.tutor is None else parts.tutor.teachers
     matching = make_feature_matching(config, model, teachers)
     groups = build_groups(model, config.optimizer)
@@ -162,6 +166,8 @@ def _gradients(config: TrainConfig, parts: Parts, helper: nn.Module | None) -> G
     if world.size == 1:
         return Accumulated(forward, passes=passes)
     synchronise(model, parts.machine.device)
+    if parts.machine.sharded:
+        return Sharded(forward, passes=passes)
     return Averaged(forward, helper, passes=passes, world=world)
 
 

@@ -11,7 +11,14 @@ from torch import nn
 
 from vitx.checkpoint.initial import start_from_weights
 from vitx.config.duration import Duration
-from vitx.config.schema import BadImage, DatasetConfig, DistillConfig, Precision, TrainConfig
+from vitx.config.schema import (
+    BadImage,
+    DatasetConfig,
+    DistillConfig,
+    Precision,
+    Strategy,
+    TrainConfig,
+)
 from vitx.data.augment import build_eval_transform, build_train_transform
 from vitx.data.loader import choose_workers
 from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples
@@ -34,13 +41,23 @@ _THREADS = torch.get_num_threads()  # of this process, before a job of a sweep c
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where a rank of a run computes, settled, and the ranks beside it."""
+    """Where a rank of a run computes, settled, and the ranks beside it.
+
+    Attributes:
+        device: of the model.
+        precision: of a forward pass.
+        workers: loader processes.
+        threads: of torch on the CPU.
+        world: the ranks.
+        sharded: each of them holds a part of the model.
+    """
 
     device: torch.device
     precision: Precision
     workers: int
     threads: int
     world: World = ALONE
+    sharded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +112,9 @@ def gather(
     refuse_different_data(splits, world)
     plan = make_plan(config, samples=len(splits.train))
     classes = len(splits.classes)
-    model = make_model(config, num_classes=classes, device=machine.device)
+    # One that fits on no device whole is taken apart before it goes there.
+    first = torch.device("cpu") if machine.sharded else machine.device
+    model = make_model(config, num_classes=classes, device=first)
     taken = None
     if start_step == 0 and world.leads:
         taken = start_from_weights(model, config.model, splits.classes)
@@ -206,6 +225,7 @@ def settle_machine(config: TrainConfig, world: World = ALONE) -> Machine:
         workers=choose_workers(config.dataset.workers, device),
         threads=torch.get_num_threads(),
         world=world,
+        sharded=world.size > 1 and config.runtime.strategy is Strategy.fsdp,
     )
 
 

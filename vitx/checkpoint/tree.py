@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitx.checkpoint.sharding import part_of
+
 _TENSOR = "$tensor"
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -101,7 +103,8 @@ def _names_in_order(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[
 def _laid_out(value: Any, parameter: Tensor) -> Any:
     # Fused kernels walk a parameter and its state by address: their memory formats have to agree.
     if isinstance(value, Tensor) and value.shape == parameter.shape:
-        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        part = part_of(value, parameter)
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(part)
     return value
 
 

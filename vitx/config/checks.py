@@ -163,6 +163,8 @@ def _processes(runtime: RuntimeConfig) -> Iterator[str]:
         )
     if runtime.exact_world and runtime.strategy is Strategy.fsdp:
         yield "runtime.exact_world=true: every process needs the whole model; strategy=ddp has it"
+    if runtime.strategy is Strategy.fsdp and runtime.compile:
+        yield "runtime.strategy=fsdp: a compiled model can't be parted; set runtime.compile=false"
     if runtime.exact_world and runtime.compile:
         yield "runtime.exact_world=true: compiled kernels may differ; set runtime.compile=false"
 
@@ -250,6 +252,8 @@ def _distillation(config: DistillConfig) -> Iterator[str]:
             yield from _at_least(f"teacher.{name}", value, 1)
     if teacher.cache_precision is Precision.auto:
         yield "teacher.cache_precision=auto: expected fp32, bf16 or fp16"
+    if distillation.features and config.runtime.strategy is Strategy.fsdp:
+        yield "distillation.features: needs the whole model; set runtime.strategy=ddp"
     if distillation.features and (teacher.also or teacher.cache is not Keeping.none):
         yield "distillation.features: needs one teacher that is asked; also and cache go without"
     yield from _finite_at_least("distillation.feature_weight", distillation.feature_weight, 0)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from vitx.config.schema import Head, Precision
 from vitx.data.loader import Loading
@@ -127,6 +128,8 @@ class Evaluator:
                 raise EvaluationStopped
             raw = batches.next()
             if raw is None:
+                if isinstance(model, FSDPModule):  # the others need its parts
+                    model(self.samples[0].image[None].to(self.device))
                 continue
             self._bad_images.check(raw.bad, bad_rows)
             if not len(raw.labels):

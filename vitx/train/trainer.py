@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 
+from vitx.checkpoint.sharding import load_parts, whole, whole_on_first
 from vitx.checkpoint.store import Snapshot
 from vitx.checkpoint.tree import join, load_optimizer_tree, optimizer_tree, split
 from vitx.config.schema import Precision
@@ -107,7 +108,8 @@ class Trainer:
                 self.rows.append(batch.indices)
             gradients.of_batch()
             self.scaler.unscale_(self.optimizer)
-            norm = get_total_norm([each.grad for each in self.parameters if each.grad is not None])
+            grads = [each.grad for each in self.parameters if each.grad is not None]
+            norm = whole(get_total_norm(grads))
             if all([each.before_update(self, norm, terms) for each in self.callbacks]):
                 if self.clip_norm is not None and self.clip_each:
                     for parameter in self.parameters:
@@ -160,6 +162,7 @@ class Trainer:
             files["helper"] = dict(self.helper.state_dict())
         if self.ema is not None:
             files["ema"] = dict(self.ema.module.state_dict())
+        held = {name: whole_on_first(each, self.world) for name, each in files.items()}
         state: dict[str, Any] = {
             "schema": 1,
             "train": self.state.as_dict(),
@@ -167,7 +170,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "callbacks": {each.name: each.state_dict() for each in self.callbacks if each.name},
         }
-        return Snapshot(step=self.state.step, tensors=files, state=state)
+        return Snapshot(step=self.state.step, tensors=held, state=state)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Stand where a snapshot was taken.
@@ -194,10 +197,10 @@ class Trainer:
         Raises:
             KeyError, RuntimeError, ValueError: it is of another model or optimizer.
         """
-        self.model.load_state_dict(snapshot.tensors["model"])
+        load_parts(self.model, snapshot.tensors["model"])
         if self.helper is not None:
             self.helper.load_state_dict(snapshot.tensors["helper"])
         if self.ema is not None:
-            self.ema.module.load_state_dict(snapshot.tensors["ema"])
+            load_parts(self.ema.module, snapshot.tensors["ema"])
         tree = join(snapshot.tensors["optimizer"], snapshot.state["optimizer"])
         load_optimizer_tree(self.optimizer, self.trained, tree)
