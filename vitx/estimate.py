@@ -98,7 +98,9 @@ class Cost:
     total_s: float
 
 
-def estimate(config: TrainConfig, parts: Parts, trial: Trial, *, done: int = 0) -> Cost:
+def estimate(
+    config: TrainConfig, parts: Parts, trial: Trial, *, done: int = 0, ranks: int = 1
+) -> Cost:
     """Estimate a run from a trial of it.
 
     Args:
@@ -106,16 +108,18 @@ def estimate(config: TrainConfig, parts: Parts, trial: Trial, *, done: int = 0) 
         parts: as gathered for it.
         trial: what was measured.
         done: steps that are trained already.
+        ranks: processes that share the work; on a CPU they also share its cores, and gain nothing.
 
     Returns:
         What is ahead, checkpoints and start-up left out of its time.
     """
     plan, machine, cores = parts.plan, parts.machine, usable_cores()
     picture_s = trial.training.picture_s(machine, cores=cores)
-    step_s = plan.batch_size * picture_s + trial.training.update_s
+    shares = 1 if machine.device.type == "cpu" else ranks
+    step_s = plan.batch_size * picture_s / shares + trial.training.update_s
     weights = 1 if config.ema.decay is None else 2
     evaluation_s = (
-        len(parts.splits.val) * weights * trial.evaluation.picture_s(machine, cores=cores)
+        len(parts.splits.val) * weights * trial.evaluation.picture_s(machine, cores=cores) / shares
     )
     every = Every(config.evaluation.every, plan, setting="evaluation.every")
     evaluations = sum(every.due(step) for step in range(done + 1, plan.total_steps + 1))

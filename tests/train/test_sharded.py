@@ -21,7 +21,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param("vit", marks=pytest.mark.slow), "xcit"])
 def test_parted_as_whole(model: str, pictures: Path, tmp_path: Path) -> None:
     words = [word for word in TINY if not (MODELS[model] and word.startswith(("model=", "+model")))]
     words += [*MODELS[model], *(["+model.args.depth=2"] if MODELS[model] else [])]

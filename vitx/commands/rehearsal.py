@@ -17,6 +17,7 @@ from vitx.commands.report_lines import line, opening_lines
 from vitx.commands.scoring import Scoring, find_scoring_problems, prepare
 from vitx.commands.session import refuse_other_data
 from vitx.commands.train import finished_line
+from vitx.config.passes import settle
 from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.data.found import listed
@@ -30,6 +31,7 @@ from vitx.models.size import COUNTER, measure_size
 from vitx.parts import Parts, bad_image_policy, find_problems, gather, make_decoder
 from vitx.runs import find_run, writable_place
 from vitx.runtime.device import forget_peak_memory, usable_cores, usable_memory_bytes
+from vitx.runtime.launch import count_ranks
 from vitx.runtime.signals import StopRequest
 from vitx.teaching.build import refuse_other_teachers
 from vitx.trial import evaluation_pace, try_out
@@ -96,7 +98,8 @@ def rehearse_evaluation(config: EvalConfig, job: Job, problems: Problems) -> Non
 
 
 def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
-    config, run = opened.config, opened.run
+    run, ranks = opened.run, count_ranks(opened.config.runtime)
+    config = settle(opened.config, ranks)
     if config.runtime.compile:
         refuse_broken_compiler()
     snapshot = load_newest(run.checkpoints, say=print, set_aside=False)
@@ -122,8 +125,10 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
     if problems.found:
         return  # a step would meet the same pictures
     trial = try_out(config, parts, trainer)
-    cost = estimate(config, parts, trial, done=done or 0)
+    cost = estimate(config, parts, trial, done=done or 0, ranks=ranks)
     print(line("tried", _tried(trial, parts)))
+    if ranks > 1:
+        print(line("processes", f"{ranks}; what follows is for one of them, alone on its device"))
     print(line("memory", _memory(trial, cost, parts)))
     print(line("time", _time(cost, parts, done=done or 0)))
     print(line("disk", _disk(config, trial, parts, place)))
