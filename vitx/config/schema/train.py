@@ -71,6 +71,8 @@ class RuntimeConfig:
 
     device: str = field(default="auto", metadata={"may_change": True})
     """auto, cpu, cuda, cuda:1, mps."""
+    devices: int | None = field(default=1, metadata={"may_change": True})
+    """Processes on this machine, one a GPU; null is as many as it has GPUs."""
     threads: int | None = field(default=None, metadata={"may_change": True})
     """CPU threads of torch; null is torch's choice. Another number changes the last bits."""
     micro_batch: int | None = None
