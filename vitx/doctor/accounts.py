@@ -17,7 +17,6 @@ from vitx.doctor.planned import Planned
 
 _WANDB = "https://api.wandb.ai"
 _ANSWERS_S = 5.0
-_LOGIN = "type wandb login, or logger.wandb.mode=offline"
 
 
 def check_wandb(planned: Planned) -> Iterator[Finding]:
@@ -31,9 +30,8 @@ def check_wandb(planned: Planned) -> Iterator[Finding]:
     elif mode is WandbMode.offline:
         yield fine("wandb", f"offline; {login}")
     elif not found:
-        yield warning(
-            "wandb", f"logger.wandb.mode={mode.name}: no login, so it stays offline", _LOGIN
-        )
+        text = f"logger.wandb.mode={mode.name}: there is no login, so it stays offline"
+        yield warning("wandb", text, "type wandb login, or logger.wandb.mode=offline")
     elif mode is WandbMode.online and (why := _unreachable(server)):
         yield warning(
             "wandb",

@@ -15,6 +15,7 @@ from vitx.doctor.findings import Finding, fine, gib, problem, warning
 from vitx.doctor.planned import Planned
 
 _DRIVER = Path("/proc/driver/nvidia/version")
+_WIDE, _BF16 = ("avx2", "avx512f"), ("avx512_bf16", "amx_bf16")  # as Linux names instructions
 _COMPILERS = ("g++", "clang++", "c++")
 _COMPILED = "#include <Python.h>\n#include <omp.h>\nint main() { return omp_get_max_threads(); }\n"
 _COMPILES_S = 20
@@ -74,32 +75,25 @@ def check_device(planned: Planned) -> Iterator[Finding]:
 
 
 def check_precision(planned: Planned) -> Iterator[Finding]:
-    """Look whether the arithmetic that a run asks for is fast here."""
+    """Look whether there are instructions for the arithmetic that a run asks for."""
     torch = planned.need("torch")
     from vitx.runtime.device import choose_device, choose_precision
 
     device = choose_device(planned.config.runtime.device)
     chosen = choose_precision(planned.config.precision, device)
-    text = f"{chosen.name} on {device.type}"
-    if device.type == "cuda":
-        slow = chosen is Precision.bf16 and not torch.cuda.is_bf16_supported(
-            including_emulation=False
-        )
-    else:
-        flags = _cpu_flags()
-        has = ", ".join(
-            name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags
-        )
-        text += f" with {torch.backends.cpu.get_cpu_capability()}" + (f" ({has})" if has else "")
-        fast = Precision.bf16 in (chosen,) and bool({"avx512_bf16", "amx_bf16"} & flags)
-        slow = device.type == "cpu" and chosen is not Precision.fp32 and not fast
-    if slow:
-        instead = "fp16" if device.type == "cuda" else "fp32"
-        yield warning(
-            "precision", f"{text}, which it has no instructions for", f"type precision={instead}"
-        )
-    else:
+    text, fast, instead = f"{chosen.name} on {device.type}", True, "fp16"
+    if device.type == "cuda" and chosen is Precision.bf16:
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        has = [name for name in (*_WIDE, *_BF16) if name in _cpu_flags()]
+        text += f" with {torch.backends.cpu.get_cpu_capability()} ({', '.join(has) or 'none'})"
+        fast = chosen is Precision.fp32 or (chosen is Precision.bf16 and bool({*has} & {*_BF16}))
+        instead = "fp32"
+    if fast:
         yield fine("precision", text)
+    else:
+        text += f": there are no instructions for {chosen.name}"
+        yield warning("precision", text, f"type precision={instead}")
 
 
 def check_compiler(planned: Planned) -> Iterator[Finding]:
@@ -108,9 +102,7 @@ def check_compiler(planned: Planned) -> Iterator[Finding]:
         return
     wanted = (os.environ.get("CXX", ""), *_COMPILERS)
     compiler = next((found for name in wanted if name and (found := shutil.which(name))), None)
-    install = (
-        "install one with the headers of Python (g++, python3-dev), or type runtime.compile=false"
-    )
+    install = "install g++ and python3-dev, or type runtime.compile=false"
     if compiler is None:
         yield problem("compiler", "runtime.compile=true: there is no C++ compiler", install)
         return

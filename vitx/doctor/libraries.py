@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitx.doctor.findings import Finding, fine, problem, warning
 from vitx.doctor.planned import Planned, Unusable
+from vitx.doctor.versions import fitting_torchvision
 
 # In the order in which they depend on each other; the name it is installed by, where that differs.
 _LIBRARIES = {
@@ -81,6 +82,6 @@ def _broken(library: str, package: str, error: BaseException) -> Finding:
     mend = f"type pip install --force-reinstall --no-deps {package}"
     if isinstance(error, ModuleNotFoundError) and error.name == library:
         mend = f"type pip install {package}"
-    if "torchvision" in reason or library == "torchvision":
-        mend = "torch and torchvision have to be of one release: vitx doctor names it above"
+    elif library == "torchvision":
+        mend += f"=={fitting}.*" if (fitting := fitting_torchvision()) else ""
     return problem("libraries", text, mend)

@@ -77,9 +77,7 @@ def check_processes(planned: Planned) -> Iterator[Finding]:
     used = _threads_of_user()
     text = f"{allowed} allowed, {used} are there, and a run takes up to {needed}"
     if allowed - used < needed:
-        yield warning(
-            "processes", text, "type dataset.workers=0, or ulimit -u with a higher number"
-        )
+        yield warning("processes", text, "type dataset.workers=0, or ulimit -u with a larger one")
     else:
         yield fine("processes", text)
 

@@ -31,9 +31,8 @@ def check_cores(planned: Planned) -> Iterator[Finding]:
     )
     each = max(1, int(cores) // planned.ranks)
     if computing > max(1, cores):
-        yield warning(
-            "cores", f"{text}: threads wait for each other", f"type runtime.threads={each}"
-        )
+        text += ": threads wait for each other"
+        yield warning("cores", text, f"type runtime.threads={each}")
     elif loading > max(1, cores):
         yield warning("cores", f"{text}, more than there are", f"type dataset.workers={each}")
     else:

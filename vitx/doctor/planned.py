@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from vitx.config.schema import TrainConfig
+from vitx.config.schema import MISSING, TrainConfig
 from vitx.runtime.limits import cores_by_affinity
 
 if TYPE_CHECKING:
     from vitx.data.sources import Splits
 
+_NEEDED_BY = {"torchvision": ("torch",), "timm": ("torchvision",)}
 _FLOAT_BYTES = 4
 _CLASSES = 1000  # where the data can't be asked
 _MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
@@ -42,21 +43,23 @@ class Planned:
     def need(self, library: str) -> Any:
         """Import a library, in the way that vitx does.
 
+        Returns:
+            The module.
+
         Raises:
-            Unusable: it can't be imported.
+            Unusable: it, or one that it needs, can't be imported.
         """
+        if library in self.unusable:
+            raise Unusable(library)
+        for other in _NEEDED_BY.get(library, ()):
+            self.need(other)
         try:
-            if library in ("timm", "torchvision") and library not in self.unusable:
-                self.need("torch")
+            if library == "torchvision":
                 importlib.import_module("vitx.runtime.torchvision_ops").declare_missing_ops()
-            if library not in self.unusable:
-                return importlib.import_module(library)
-        except Unusable:
-            raise
+            return importlib.import_module(library)
         except Exception as error:
             self.unusable.add(library)
             raise Unusable(library) from error
-        raise Unusable(library)
 
     @cached_property
     def gpus(self) -> int:
@@ -115,6 +118,8 @@ class Planned:
         Raises:
             Unusable: the model can't be built without its libraries.
         """
+        if self.config.model.name == MISSING:  # it is composed by Hydra
+            raise Unusable("hydra")
         torch = self.need("torch")
         self.need("timm")
         from vitx.models.build import Fit, build_model, count_parameters

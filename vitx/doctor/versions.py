@@ -33,7 +33,10 @@ _WHY = {
     "omegaconf": "it goes with hydra-core 1.3",
     "pillow": "13 refuses the posterize to 0 bits that timm's RandAugment draws",
 }
-_TORCHVISION_AHEAD = 15  # torchvision 0.15 went with torch 2.0, and so on: 0.28 with 2.13
+_TORCH_MAJOR, _TORCHVISION_AHEAD = (
+    2,
+    15,
+)  # torchvision 0.15 went with torch 2.0, and so on: 0.28 with 2.13
 
 
 def check_python(_: Planned) -> Iterator[Finding]:
@@ -86,7 +89,7 @@ def check_pair(_: Planned) -> Iterator[Finding]:
     asked = [Requirement(each) for each in metadata.requires("torchvision") or ()]
     pins = [each.specifier for each in asked if each.name == "torch" and str(each.specifier)]
     ours, theirs = Version(torch), Version(torchvision)
-    fitting = f"0.{ours.minor + _TORCHVISION_AHEAD}" if ours.major == 2 else None
+    fitting = fitting_torchvision()
     if pins:
         together = pins[0].contains(ours, prereleases=True)
     else:
@@ -100,6 +103,16 @@ def check_pair(_: Planned) -> Iterator[Finding]:
         f"{torchvision} is {of}, and torch {torch} is here",
         f"type pip install 'torchvision=={fitting}.*'" if fitting else "install them together",
     )
+
+
+def fitting_torchvision() -> str | None:
+    """Return the release of torchvision that goes with torch, such as 0.28; None if unknown."""
+    from packaging.version import Version
+
+    torch = _version("torch")
+    if torch is None or Version(torch).major != _TORCH_MAJOR:
+        return None
+    return f"0.{Version(torch).minor + _TORCHVISION_AHEAD}"
 
 
 def _compare(requirement: Requirement) -> Finding | None:
