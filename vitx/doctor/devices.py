@@ -13,6 +13,7 @@ from typing import Any
 from vitx.config.schema import Precision
 from vitx.doctor.findings import Finding, fine, gib, problem, warning
 from vitx.doctor.planned import Planned
+from vitx.errors import UsageError
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 _WIDE, _BF16 = ("avx2", "avx512f"), ("avx512_bf16", "amx_bf16")  # as Linux names instructions
@@ -60,7 +61,11 @@ def check_device(planned: Planned) -> Iterator[Finding]:
     from vitx.runtime.device import choose_device
 
     runtime = planned.config.runtime
-    device = choose_device(runtime.device)
+    try:
+        device = choose_device(runtime.device)
+    except UsageError as error:
+        yield problem("device", str(error), "type runtime.device=auto")
+        return
     if planned.on_gpu and planned.ranks > planned.gpus:
         yield problem(
             "device",
@@ -68,7 +73,8 @@ def check_device(planned: Planned) -> Iterator[Finding]:
             f"type runtime.devices={planned.gpus}",
         )
     elif runtime.devices is not None and runtime.devices < 1:
-        yield problem("device", f"runtime.devices={runtime.devices}: expected at least 1")
+        text = f"runtime.devices={runtime.devices}: expected at least 1"
+        yield problem("device", text, "type runtime.devices=1")
     else:
         several = f", {planned.ranks} processes" if planned.ranks > 1 else ""
         yield fine("device", f"runtime.device={runtime.device} is {device.type}{several}")
@@ -79,7 +85,10 @@ def check_precision(planned: Planned) -> Iterator[Finding]:
     torch = planned.need("torch")
     from vitx.runtime.device import choose_device, choose_precision
 
-    device = choose_device(planned.config.runtime.device)
+    try:
+        device = choose_device(planned.config.runtime.device)
+    except UsageError:
+        return  # told where the device is looked at
     chosen = choose_precision(planned.config.precision, device)
     text, fast, instead = f"{chosen.name} on {device.type}", True, "fp16"
     if device.type == "cuda" and chosen is Precision.bf16:

@@ -62,17 +62,19 @@ def main() -> None:
     first, unusable, verb, *words = sys.argv[1:]
     wait_politely()
     _keep_stdout()
+    broken = {*filter(None, unusable.split(","))}
     try:
-        config = _read_words(verb, words)
+        config = _read_words(verb, words, broken)
     except UsageError as error:
         _tell(usage=str(error))
         return
     except Exception as error:  # Hydra may be what is broken
         config = TrainConfig()
         if first == "0":
-            text = f"the words can't be read, the defaults are looked at: {_reason(error)}"
-            _tell(finding=_as_plain(problem("words", text, "see libraries below")))
-    planned = Planned(config=config, verb=verb, unusable={*filter(None, unusable.split(","))})
+            why = f"{error} can't be imported" if isinstance(error, Unusable) else _reason(error)
+            text = f"they can't be read, and defaults are looked at: {why}"
+            _tell(finding=_as_plain(problem("words", text, "mend hydra-core and omegaconf first")))
+    planned = Planned(config=config, verb=verb, unusable=broken)
     for number, (name, check) in enumerate(CHECKS.items()):
         if number < int(first):
             continue
@@ -98,12 +100,16 @@ def _findings(name: str, check: Check, planned: Planned) -> Iterator[Finding]:
             yield problem(name, f"can't be looked at: {_reason(error)}")
 
 
-def _read_words(verb: str, words: Sequence[str]) -> TrainConfig:
+def _read_words(verb: str, words: Sequence[str], broken: set[str]) -> TrainConfig:
     """Return the configuration that words come to.
 
     Raises:
+        Unusable: what composes it is broken.
         UsageError: they can't be carried out.
     """
+    if "hydra" in broken:
+        raise Unusable("hydra")
+    _tell(trying="hydra")
     from vitx.config.checks import problems_of
     from vitx.config.jobs import read_command_line
     from vitx.config.resolve import to_config

@@ -40,9 +40,9 @@ class Finding:
 
     def lines(self) -> Iterator[str]:
         """Yield it as it is shown."""
-        yield f"{self.grade.name:<8} {self.name:<12} {self.text}"
+        yield f"{self.grade.name:<8} {self.name:<13} {self.text}"
         if self.mend:
-            yield f"{'':<8} {'':<12} {self.mend}"
+            yield f"{'':<8} {'':<13} {self.mend}"
 
 
 def fine(name: str, text: str) -> Finding:

@@ -57,8 +57,9 @@ def check_operators(planned: Planned) -> Iterator[Finding]:
     from vitx.runtime.torchvision_ops import declare_missing_ops
 
     if declare_missing_ops() is None:
+        yield fine("operators", "torchvision's own library loads")
         return
-    build = torch.version.cuda and f"CUDA {torch.version.cuda}" or "the CPU"
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
     yield warning(
         "operators",
         f"torchvision{_build()}'s own library does not load beside a torch for {build}: "

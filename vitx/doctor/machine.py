@@ -32,7 +32,9 @@ def check_cores(planned: Planned) -> Iterator[Finding]:
     each = max(1, int(cores) // planned.ranks)
     if computing > max(1, cores):
         text += ": threads wait for each other"
-        yield warning("cores", text, f"type runtime.threads={each}")
+        fewer = f"runtime.devices={max(1, int(cores))}"
+        mend = f"runtime.threads={each}" if threads > each else fewer
+        yield warning("cores", text, f"type {mend}")
     elif loading > max(1, cores):
         yield warning("cores", f"{text}, more than there are", f"type dataset.workers={each}")
     else:

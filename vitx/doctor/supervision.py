@@ -76,8 +76,7 @@ def examine(verb: str, words: Sequence[str], names: Sequence[str]) -> Iterator[F
 
 
 def _start(verb: str, words: Sequence[str], progress: _Progress) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONFAULTHANDLER": ""}
-    environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    places = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     # A fixed program; -P keeps files of the working directory from being taken for libraries.
     return subprocess.Popen(  # noqa: S603
         [
@@ -94,7 +93,7 @@ def _start(verb: str, words: Sequence[str], progress: _Progress) -> subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": places},
     )
 
 
@@ -116,11 +115,9 @@ def _messages(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
 
 def _ended(process: subprocess.Popen[bytes], progress: _Progress) -> Finding:
     """Return that the process ended, or was silent, where it should not."""
-    name, what = progress.names[progress.at], "looking at it"
+    name, what, mend = progress.names[progress.at], "looking at it", ""
     if progress.trying:
-        what = f"importing {progress.trying}"
-    mend = ""
-    if progress.trying:
+        name, what = "libraries", f"importing {progress.trying}"
         mend = f"install {progress.trying} again; its build may be for another processor or Python"
     try:
         code = process.wait(1.0)

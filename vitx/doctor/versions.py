@@ -33,10 +33,8 @@ _WHY = {
     "omegaconf": "it goes with hydra-core 1.3",
     "pillow": "13 refuses the posterize to 0 bits that timm's RandAugment draws",
 }
-_TORCH_MAJOR, _TORCHVISION_AHEAD = (
-    2,
-    15,
-)  # torchvision 0.15 went with torch 2.0, and so on: 0.28 with 2.13
+# torchvision 0.15 went with torch 2.0, and so on: 0.28 with 2.13.
+_TORCH_MAJOR, _TORCHVISION_AHEAD = 2, 15
 
 
 def check_python(_: Planned) -> Iterator[Finding]:
