@@ -24,7 +24,12 @@ def check_run_folder(planned: Planned) -> Iterator[Finding]:
     """Look whether the run's folder can be written, and holds the checkpoints of the run."""
     wanted = planned.config.run_dir
     path = Path(wanted) if wanted is not None else runs_dir()
-    place = writable_place(path)
+    try:
+        place = writable_place(path)
+    except StorageError as error:
+        mend = "type run_dir=... where you may write, or set VITX_RUNS"
+        yield problem("run folder", str(error), mend, error.exit_code)
+        return
     kept = planned.config.checkpoint.keep + _SPARE
     try:
         needed: int | None = kept * planned.checkpoint_bytes
