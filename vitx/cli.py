@@ -21,6 +21,7 @@ VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
     "distill": "train a student with a teacher: vitx distill teacher=regnet",
     "check": "everything but the training: vitx check model=xcit_s12; vitx check eval run=runs/x",
+    "doctor": "what is wrong with this environment, and what mends it: vitx doctor model=deit_b",
     "eval": "measure a run again: vitx eval run=runs/x",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
     "recipe": "run a paper's result again beside its number: vitx recipe show deit_s",
@@ -30,6 +31,7 @@ VERBS = {
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
 _PLAIN = {"models", "recipe", "import"}  # verbs that Hydra composes nothing for
+_LOOKING = {"check", "doctor"}  # verbs that take the words of another
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
@@ -95,7 +97,7 @@ def _run(verb: str, args: list[str]) -> int:
         return _dispatch(["--version"])
     module = "import_" if verb == "import" else verb  # a word of Python
     command = partial(importlib.import_module, f"vitx.commands.{module}")
-    if verb == "check":
+    if verb in _LOOKING:
         return int(command().main(args))
     if verb in _PLAIN and not {"--help", "-h"} & set(args):
         return int(command().main(args))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from vitx.config.schema import CHOICE, FILE, RECIPE
 from vitx.config.settings import Setting, groups, options, sections, settings
-from vitx.config.words import BARE_FLAGS, CHECKED, FLAGS_WITH_VALUE, split
+from vitx.config.words import BARE_FLAGS, CHECKED, FLAGS_WITH_VALUE, PLANNED, split
 from vitx.errors import UsageError, VitxError, near_matches
 
 FILES = ":files"
 SHELLS = ("bash", "zsh")
+_LOOKED_AT = {"check": CHECKED, "doctor": PLANNED}  # verbs that take the words of others
 
 # Bash cuts words at = and : where COMP_WORDBREAKS has them, and replaces the last piece only:
 # the pieces are joined for vitx, and what readline keeps is cut off each reply.
@@ -104,8 +105,8 @@ def complete(words: Sequence[str], verbs: Iterable[str]) -> list[str]:
     verb = before[0]
     if verb == "completion":
         return _starting(SHELLS, word) if len(before) == 1 else []
-    if verb == "check":
-        return _checked(before[1:], word, verbs)
+    if verb in _LOOKED_AT:
+        return _looked_at(_LOOKED_AT[verb], before[1:], word, verbs)
     if verb not in verbs:
         return []
     if before[-1] in FLAGS_WITH_VALUE:
@@ -120,11 +121,13 @@ def complete(words: Sequence[str], verbs: Iterable[str]) -> list[str]:
     return _names(verb, word)
 
 
-def _checked(before: list[str], word: str, verbs: Iterable[str]) -> list[str]:
-    """Return what a word behind `check` can become: one of another verb, or of `train`."""
-    if before and before[0] in CHECKED:
+def _looked_at(
+    ahead: Sequence[str], before: list[str], word: str, verbs: Iterable[str]
+) -> list[str]:
+    """Return what a word behind such a verb can become: one of another verb, or of `train`."""
+    if before and before[0] in ahead:
         return complete([*before, word], verbs)
-    first = [] if before else _starting(CHECKED, word)
+    first = [] if before else _starting(ahead, word)
     return [*first, *complete(["train", *before, word], verbs)]
 
 

@@ -54,6 +54,17 @@ _CHECK = (
     "evaluated for a few steps; memory, hours and disk of the whole are estimated from them. What",
     "would be refused is listed, all of it, and the exit code is that of the first.",
 )
+_DOCTOR = (
+    "`vitx doctor`: what is wrong with this environment, and what mends it; nothing is written.",
+    "",
+    "usage: vitx doctor [train|distill] [group=option ...] [setting=value ...]",
+    "",
+    "The words are those of the run that is planned; without any the default one is. Looked at are",
+    "versions and whether libraries can be imported, GPUs, cores and memory, shared memory, open",
+    "files and processes, disks, the dataset, logins (found or not, never what they are) and the",
+    "clock. A problem ends the planned run or spoils it, and gives the exit code: the one that",
+    "training would end with, where this is known, else 2. A warning doesn't change the exit code.",
+)
 
 _FLAGS = (
     ("--help all", "every setting; --help optimizer for one section, --help seed for one setting"),
@@ -62,6 +73,7 @@ _FLAGS = (
     ("--config-dir DIR", "take groups and options from DIR too: DIR/model/mine.yaml is model=mine"),
     ("--hydra-help", "the flags of Hydra, which composes the configuration"),
 )
+_LOOKING = {"check": _CHECK, "doctor": _DOCTOR}  # verbs without settings of their own
 _SWEEPS = {"train": "seed=0,1,2", "distill": "distillation=hard,soft", "eval": "weights=model,ema"}
 
 
@@ -79,8 +91,8 @@ def page(verb: str, topic: str | None = None, *, folders: Sequence[Path] = ()) -
     Raises:
         UsageError: no section or setting has the name `topic`.
     """
-    if verb == "check":
-        parts = list(_CHECK)
+    if verb in _LOOKING:
+        parts = list(_LOOKING[verb])
     elif topic is None:
         parts = _overview(verb, folders)
     elif topic == "all":

@@ -13,6 +13,9 @@ from vitx.errors import UsageError, near_matches
 CHECKED = ("train", "distill", "eval", "recipe", "import")
 """The verbs whose command lines `vitx check` takes."""
 
+PLANNED = ("train", "distill")
+"""The verbs whose command lines `vitx doctor` takes."""
+
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 FLAGS_WITH_VALUE: dict[str, tuple[str, ...]] = {
     "--cfg": ("job", "hydra", "all"),

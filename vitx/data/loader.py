@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 
 from vitx.data.mixing import Mixing
 from vitx.data.sampler import MicroBatchSampler
-from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSamples, collate
+from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSamples
+from vitx.data.sharing import collate_shared, end_where_sending_fails, shortage
 from vitx.errors import DataError
 from vitx.records import Batch, Place
 from vitx.runtime.device import usable_cores
@@ -110,14 +111,16 @@ class Loading:
         **how: Any,
     ) -> None:
         self._closing = multiprocessing.RawValue("b", 0)
+        self._lack = multiprocessing.RawValue("i", 0)
+        self._has_workers = workers > 0
         self._loader: Callable[[], DataLoader[Any]] = partial(
             DataLoader,
             samples,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=collate_shared,
             pin_memory=device.type == "cuda",
             timeout=WORKER_POLL_S if workers else 0,
-            worker_init_fn=partial(_leave_signals_to_parent, self._closing) if workers else None,
+            worker_init_fn=partial(_begin, self._closing, self._lack) if workers else None,
             **how,
         )
         self._batches: Iterator[RawBatch] | None = None
@@ -127,9 +130,18 @@ class Loading:
         """Return the next batch, or None after the last.
 
         Raises:
-            DataError: a loader process died, or hung for `WORKER_TIMEOUT_S`.
-            RuntimeError: what went wrong in one, as it was raised there.
+            DataError: a loader process died, hung for `WORKER_TIMEOUT_S`, or lacked something.
+            OSError: what went wrong in one, as it was raised there.
+            RuntimeError: likewise.
         """
+        try:
+            return self._next()
+        except (DataError, OSError, RuntimeError) as error:
+            if self._has_workers and (lack := shortage(error, self._lack.value)):
+                raise DataError(lack) from error
+            raise
+
+    def _next(self) -> RawBatch | None:
         if self._batches is None:
             self._batches = self._start()
         deadline = time.monotonic() + WORKER_TIMEOUT_S
@@ -190,7 +202,12 @@ def _ended(reason: str) -> str:
     return f"a loader process ended or hung: {reason}; out of memory? try dataset.workers=0"
 
 
-def _leave_signals_to_parent(closing: Any, _worker: int) -> None:
+def _begin(closing: Any, lack: Any, _worker: int) -> None:
+    _leave_signals_to_parent(closing)
+    end_where_sending_fails(lack)
+
+
+def _leave_signals_to_parent(closing: Any) -> None:
     # Ctrl-C, a hang-up and a scheduler's SIGTERM reach every process of a run; the parent still
     # needs the batches under way to finish its step and save.
     def end(_number: int, _frame: object) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from vitx.config.schema import Precision
 from vitx.errors import UsageError
+from vitx.runtime.limits import available_memory_bytes, cores_by_affinity
 
 _DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
@@ -87,9 +88,7 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
 def usable_cores() -> int:
     """Return the processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return cores_by_affinity()
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -121,21 +120,14 @@ def forget_peak_memory(device: torch.device) -> None:
 def usable_memory_bytes(device: torch.device) -> int | None:
     """Return the memory that this process could have in all now, its own included.
 
-    On a CPU the least of what is available and what its control group allows; None where the
+    On a CPU the least of what is available and what its control groups allow; None where the
     system does not say.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device))
-    try:
-        own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        usable = int(rows["MemAvailable"].split()[0]) * 1024 + own
-    except (OSError, ValueError, KeyError):
+    available = available_memory_bytes()
+    if available is None:
         return None
-    try:
-        group = Path("/sys/fs/cgroup")
-        allowed = int((group / "memory.max").read_text())
-        return min(usable, allowed - int((group / "memory.current").read_text()) + own)
-    except (OSError, ValueError):  # no such file, or `max`
-        return usable
+    own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return available + own
