@@ -19,7 +19,17 @@ from functools import partial
 from typing import Any
 
 from vitx.config.schema import DistillConfig, TrainConfig
-from vitx.doctor import accounts, dataset, devices, libraries, loading, machine, storage, versions
+from vitx.doctor import (
+    accounts,
+    communication,
+    dataset,
+    devices,
+    libraries,
+    loading,
+    machine,
+    storage,
+    versions,
+)
 from vitx.doctor.findings import Finding, problem, warning
 from vitx.doctor.planned import Planned, Unusable
 from vitx.errors import Problems, UsageError, VitxError, as_storage_error
@@ -49,6 +59,7 @@ CHECKS: dict[str, Check] = {
     "clock": storage.check_clock,
     "wandb": accounts.check_wandb,
     "huggingface": accounts.check_hub,
+    "communication": communication.check_communication,
 }
 """Every check by its name, in the order of the report: what others rest on stands first."""
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _NEEDED_BY = {"torchvision": ("torch",), "timm": ("torchvision",)}
 _FLOAT_BYTES = 4
 _CLASSES = 1000  # where the data can't be asked
-_MOST_EVALUATED = 256  # pictures in a forward pass, where nothing is set
 _MOST_WORKERS = 8
 _PREFETCHED = 2  # batches of each loader process, torch's default
 _MOMENTS = 2  # tensors that an optimizer keeps of each parameter; Adam's, and no other keeps more
@@ -94,7 +93,7 @@ class Planned:
         """Size of the two batches, of training and of evaluation, that a process has at a time."""
         config = self.config
         pictures = min(config.micro_batch, -(-config.batch_size // self.ranks))
-        evaluated = config.evaluation.batch_size or min(2 * pictures, _MOST_EVALUATED)
+        evaluated = config.evaluation_batch
         values = config.dataset.channels * config.image_px**2
         return (pictures + evaluated) * values * _FLOAT_BYTES
 
