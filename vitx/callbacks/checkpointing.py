@@ -49,6 +49,6 @@ class Checkpointing(Callback):
         # The rows up to this step have to be as durable as the checkpoint.
         for logger in self._loggers:
             logger.flush()
-        commit(self._folder, snapshot)
+        commit(self._folder, snapshot.copied())
         best = self._evaluation.best_step
         prune(self._folder, keep=self._keep, also=set() if best is None else {best})

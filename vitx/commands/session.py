@@ -9,7 +9,8 @@ from contextlib import closing
 from typing import Any
 
 from vitx.assemble import Assembly, assemble
-from vitx.checkpoint.store import Snapshot, load_newest, path_of, sweep
+from vitx.checkpoint.snapshot import Snapshot
+from vitx.checkpoint.store import load_newest, path_of, sweep
 from vitx.commands.hydra_app import Job
 from vitx.commands.opening import Opened, verb_of
 from vitx.commands.record import environment, recorded, why_not_exact

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 
-from vitx.checkpoint.store import Snapshot
+from vitx.checkpoint.snapshot import Snapshot
 from vitx.checkpoint.tree import join, load_optimizer_tree, optimizer_tree, split
 from vitx.config.schema import Precision
 from vitx.data.loader import TrainStream
