@@ -104,6 +104,7 @@ def assemble(
             run.checkpoints,
             Every(config.checkpoint.every, plan, setting="checkpoint.every"),
             keep=config.checkpoint.keep,
+            background=config.checkpoint.background,
             evaluation=evaluation,
             loggers=loggers,
             say=console.say,

@@ -123,9 +123,11 @@ class Trainer:
             raise self.stop.as_error(f"after step {state.step} of {plan.total_steps}")
 
     def close(self) -> None:
-        """End the loader processes."""
+        """End the loader processes, and what callbacks hold."""
         if self.stream is not None:
             self.stream.close()
+        for callback in self.callbacks:
+            callback.close()
 
     def _boundary(self) -> None:
         for callback in self.callbacks:
@@ -139,7 +141,7 @@ class Trainer:
         return self.state.step / self.plan.steps_per_epoch
 
     def snapshot(self) -> Snapshot:
-        """Return all that is needed to go on from here."""
+        """Return all that is needed to go on from here; its tensors are those of now, no copies."""
         tensors, skeleton = split(optimizer_tree(self.optimizer, self.trained))
         files = {"model": dict(self.model.state_dict()), "optimizer": tensors}
         if self.helper is not None:
