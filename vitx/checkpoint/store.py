@@ -57,7 +57,10 @@ def commit(folder: Path, snapshot: Snapshot) -> Path:
     temporary = folder / f"{_TEMPORARY}{snapshot.step}-{socket.gethostname()}-{os.getpid()}"
     with storage_errors(final):
         try:
-            temporary.mkdir(parents=True)
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                _fsync(folder.parent)
+            temporary.mkdir()
             text = json.dumps(snapshot.state, indent=1, ensure_ascii=False)
             _refuse_full(temporary, snapshot.nbytes + len(text), final)
             finite = True
