@@ -102,7 +102,8 @@ def _laid_out(value: Any, parameter: Tensor) -> Any:
     # Fused kernels walk a parameter and its state by address: their memory formats have to agree.
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    return value
+    # What is no copy would keep the whole file, which may be deleted, mapped into memory.
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _tuples(value: Any) -> Any:

@@ -15,6 +15,7 @@ from vitx.commands.hydra_app import Job
 from vitx.commands.opening import Opened, verb_of
 from vitx.commands.record import environment, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
+from vitx.commands.room import refuse_too_little_room
 from vitx.config.resolve import to_plain
 from vitx.config.schema import WandbMode
 from vitx.errors import Interrupted, Preempted, StorageError
@@ -55,10 +56,13 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
             if snapshot is not None:
                 refuse_other_data(record, data)
             record["data"], record["classes"] = data, list(splits.classes)
+            step = None if snapshot is None else snapshot.step
             if snapshot is not None:
                 assembly.trainer.restore(snapshot)
+            # Its files are mapped into memory: pruned ones would keep their room on the disk.
+            del snapshot
+            refuse_too_little_room(config, run, assembly.trainer)
             write_json(run.record, record)  # a session that is killed leaves this
-            step = None if snapshot is None else snapshot.step
             for line in opening_lines(opened, assembly.trainer, assembly.parts, step=step):
                 console.say(line)
             with closing(assembly):
