@@ -101,22 +101,24 @@ def assemble(
         make_evaluator(config, parts.splits.val, parts.machine),
         Every(config.evaluation.every, plan, setting="evaluation.every"),
     )
+    checkpointing = Checkpointing(
+        run.checkpoints,
+        Every(config.checkpoint.every, plan, setting="checkpoint.every"),
+        keep=config.checkpoint.keep,
+        background=config.checkpoint.background,
+        evaluation=evaluation,
+        loggers=loggers,
+        say=console.say,
+    )
     trainer.callbacks = [
-        Guard(config.non_finite, run, say=console.say),
+        Guard(config.non_finite, run, settle=checkpointing.settle, say=console.say),
         ShowProgress(display),
         evaluation,
         Metrics(
             loggers, Every(config.logger.every, plan, setting="logger.every"), evaluation, world
         ),
         *_stop_at(config, plan, stop),
-        Checkpointing(
-            run.checkpoints,
-            Every(config.checkpoint.every, plan, setting="checkpoint.every"),
-            keep=config.checkpoint.keep,
-            evaluation=evaluation,
-            loggers=loggers,
-            say=console.say,
-        ),
+        checkpointing,
     ]
     return Assembly(trainer=trainer, parts=parts, evaluation=evaluation)
 

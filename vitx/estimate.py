@@ -74,9 +74,8 @@ class Trial:
         passing = resting + self.picture_bytes * plan.micro_batch
         if plan.accumulation > 1:
             passing += self.file_bytes["model"]  # the gradients so far, about as large
-        # On a CPU a checkpoint's file is a copy of what rests there.
-        saving = resting + max(self.file_bytes.values()) if machine.device.type == "cpu" else 0.0
-        return max(passing, saving)
+        # On a CPU the copy that is being written lies there beside training.
+        return passing + (self.checkpoint_bytes if machine.device.type == "cpu" else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

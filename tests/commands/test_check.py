@@ -201,11 +201,11 @@ def test_too_little_memory_or_disk_is_said_before(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from vitx.commands import rehearsal
+    from vitx.commands import rehearsal, room
 
     monkeypatch.setattr(rehearsal, "usable_memory_bytes", lambda _: 10**7)
     usage = shutil.disk_usage(folder)._replace(free=10**4)
-    monkeypatch.setattr(rehearsal.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage)
 
     assert main(["check", *words]) == 2
     said = capsys.readouterr().err

@@ -1,17 +1,18 @@
 """Directories that are in use, read-only, full or no directories."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.train.programs import ROOT, Programs, held
+from tests.train.programs import ROOT, Program, Programs, held, until
 from tests.train.tiny import EVERYTHING, TINY, newest, read, rows, total, train
 from vitx.errors import Preempted, StorageError
 
@@ -123,10 +124,10 @@ def test_a_path_that_is_a_file_or_goes_through_one(words: tuple[str, ...], tmp_p
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for a run and two of its checkpoints, not for three."""
+    """A file system with room for a run and four of its checkpoints, not for five."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=950k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no right to mount a small file system")
     yield folder
@@ -152,26 +153,131 @@ def test_a_disk_that_is_full_from_the_start(words: tuple[str, ...], small_disk: 
     assert contents(small_disk) == {"neighbour": b"mine"}
 
 
-def test_a_disk_that_fills_while_training(
-    words: tuple[str, ...], small_disk: Path, tmp_path: Path
+def test_a_run_whose_checkpoints_find_no_room_is_not_begun(
+    words: tuple[str, ...], small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*words, *EVERYTHING, f"run_dir={small_disk / 'run'}", "checkpoint.every=1st")
+    with pytest.raises(StorageError, match=r"checkpoints need 0\.00144 GiB and .* free"):
+        train(*words, "checkpoint.keep=3")  # 320 kB each: three, the best one and the next
+
+    assert contents(small_disk) == {}
+    assert "epoch" not in capsys.readouterr().out
+    train(*words)
+    assert len(list((small_disk / "run/checkpoints").iterdir())) in (2, 3)
+    (small_disk / "run/result.json").unlink()
+    train(*words, "checkpoint.keep=3")  # nothing is ahead of it that needs room
+
+
+def test_files_that_may_not_be_as_large_are_refused_before(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"optimizer\.safetensors needs .*ulimit -f"):
+            train(*words, f"run_dir={tmp_path / 'run'}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def filled(program: Program, disk: Path) -> Callable[[], object]:
+    """Fill a disk; return what ends that."""
+    return fill(disk).unlink
+
+
+def limited(program: Program, disk: Path) -> Callable[[], object]:
+    """Let no file of a program become as large as its optimizer's."""
+    resource.prlimit(program.pid, resource.RLIMIT_FSIZE, (10**5, resource.RLIM_INFINITY))
+    return lambda: None  # it was only for that process
+
+
+def read_only(program: Program, disk: Path) -> Callable[[], object]:
+    """Let nothing be written to a disk."""
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(disk)], check=True)
+    return lambda: subprocess.run(["mount", "-o", "remount,bind,rw", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("shortage", "reason"),
+    [
+        (filled, "0 MB are free"),
+        (limited, "File too large"),
+        (read_only, "the file system is read-only"),
+    ],
+)
+def test_checkpoints_that_can_not_be_written_while_training(
+    shortage: Callable[[Program, Path], Callable[[], object]],
+    reason: str,
+    words: tuple[str, ...],
+    pictures: Path,
+    small_disk: Path,
+    vitx: Programs,
+    tmp_path: Path,
+) -> None:
+    run_dir = tmp_path / "run"
+    words = (*words, *EVERYTHING, "checkpoint.every=2st", "evaluation.every=4st", "epochs=4ep")
+    with pytest.raises(Preempted):
+        train(*words, f"run_dir={run_dir}", "stop_at=3st")
+    shutil.move(run_dir / "checkpoints", small_disk)
+    (run_dir / "checkpoints").symlink_to(small_disk / "checkpoints")
+    before = contents(small_disk)
+
+    with held(pictures / "val/ape/00.png") as somebody_waits:
+        program = vitx("train", *words, f"run_dir={run_dir}")
+        program.reaches(somebody_waits, what="the evaluation after step 4")
+        # A deleted file that is still mapped into memory would keep its room on the disk.
+        assert ".safetensors" not in Path(f"/proc/{program.pid}/maps").read_text()
+        relieve = shortage(program, small_disk)
+    assert program.wait() == 4
+    relieve()
+
+    said = program.text
+    assert said.count("warning: ") == 3
+    assert said.count(f"{reason}") == 4
+    assert "step-00000004 can't be written" in said
+    assert "kept: step-00000002, step-00000003; training goes on" in said
+    assert "vitx train: 3 checkpoints in a row were missed, kept: step-00000002, step-0" in said
+    assert contents(small_disk) == before
+    steps = [row["step"] for row in rows(run_dir)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) >= 8
+    assert read(run_dir / "run.json")["exit_code"] == 4
+    vitx.done("train", *words, f"run_dir={run_dir}")
+    train(*words, f"run_dir={tmp_path / 'whole'}")
+    assert total(run_dir) == total(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("relieved", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_last_checkpoint_is_tried_again(
+    relieved: bool,
+    words: tuple[str, ...],
+    pictures: Path,
+    small_disk: Path,
+    vitx: Programs,
+    tmp_path: Path,
 ) -> None:
     run_dir = small_disk / "run"
-    words = (*words, *EVERYTHING, "checkpoint.every=2st")
-    with pytest.raises(StorageError) as error:
-        train(*words, f"run_dir={run_dir}")
+    words = (*words, "checkpoint.every=8st", "evaluation.every=100ep")
+    with held(pictures / "val/ape/00.png") as somebody_waits:
+        program = vitx("train", *words, f"run_dir={run_dir}")
+        program.reaches(somebody_waits, what="the evaluation after the last step")
+        before = contents(run_dir / "checkpoints")
+        ballast = fill(small_disk)  # the last row finds no room either
+    until(lambda: "trying again in 1 s" in program.text, what="a first miss")
+    if relieved:
+        ballast.unlink()
+    assert program.wait() == (0 if relieved else 4)
 
-    # 350 kB each: the third finds no room beside the first two, which pruning would have cut.
-    assert error.value.exit_code == 4
-    assert "step-00000006 can't be written" in str(error.value)
-    assert sorted(path.name for path in (run_dir / "checkpoints").iterdir()) == [
-        "step-00000002",
-        "step-00000004",
-    ]
-    assert [row["step"] for row in rows(run_dir)] == [1, 2, 3, 4, 5, 6]
-    shutil.copytree(run_dir, tmp_path / "run")  # to a disk with room
-    train(*words, f"run_dir={tmp_path / 'run'}")
+    if not relieved:
+        assert "trying again in 4 s" in program.text
+        assert contents(run_dir / "checkpoints") == before
+        ballast.unlink()
+        vitx.done("train", *words, f"run_dir={run_dir}")
+    assert [row["step"] for row in rows(run_dir)] == list(range(1, 13))
     train(*words, f"run_dir={tmp_path / 'whole'}")
-    assert total(tmp_path / "run") == total(tmp_path / "whole")
+    assert total(run_dir) == total(tmp_path / "whole")
 
 
 def test_a_disk_without_room_for_a_row(words: tuple[str, ...], small_disk: Path) -> None:

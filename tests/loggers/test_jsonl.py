@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -135,6 +136,7 @@ logger = JsonlLogger(Path(sys.argv[1]), keep_to_step=-1)
 try:
     for step in range(100):
         logger.log({"step": step})
+        logger.flush()
 except StorageError as error:
     print(error)
 """
@@ -146,3 +148,24 @@ def test_a_full_disk_is_one_line_and_the_rows_before_it_stay(tmp_path: Path) -> 
     assert done.stdout.startswith(f"{path} has to be") and done.stdout.count("\n") == 1
     assert done.stderr == ""
     assert steps_of(path) == list(range(len(steps_of(path)))) != []
+
+
+def test_rows_that_found_no_room_follow_when_there_is_some(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    logger = JsonlLogger(path, keep_to_step=-1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (25, before[1]))  # two rows and a half
+    try:
+        for step in range(5):
+            logger.log({"step": step})
+        with pytest.raises(StorageError, match="File too large"):
+            logger.flush()
+        assert steps_of(path) == [0, 1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    logger.log({"step": 5})
+    logger.finish("finished", {})
+
+    assert steps_of(path) == [0, 1, 2, 3, 4, 5]
+    assert path.read_bytes().count(b"\n") == 6

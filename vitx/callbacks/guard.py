@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vitx.checkpoint.manifest import is_proven_finite
 from vitx.checkpoint.sharing import shared
-from vitx.checkpoint.store import Snapshot, load, path_of, steps_in
+from vitx.checkpoint.snapshot import Snapshot
+from vitx.checkpoint.store import load, path_of, steps_in
 from vitx.config.schema import NonFinite
 from vitx.errors import NonFiniteError
 from vitx.runs import RunDir, strict_floats, write_json

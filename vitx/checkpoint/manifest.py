@@ -1,4 +1,9 @@
-"""The manifest of a checkpoint: what has to be in the folder, byte for byte."""
+"""The manifest of a checkpoint: what has to be in the folder, byte for byte.
+
+Schema 2 also vouches for itself: `sha256` is that of the other entries as compact JSON with sorted
+keys. Every later schema has to keep that, so that one that is newer can be told from a damaged one.
+Schema 1 lacked the entry and is still read.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,9 @@ from typing import Any
 from vitx.errors import StorageError
 
 NAME = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
+_ENTRIES = {"schema", "step", "finite", "files"}
+_OTHER_CONTENT = f"{NAME} has other content than was written"
 
 
 def write_manifest(folder: Path, *, step: int, finite: bool) -> None:
@@ -23,14 +30,23 @@ def write_manifest(folder: Path, *, step: int, finite: bool) -> None:
             for path, digest in zip(paths, pool.map(sha256_of, paths), strict=True)
         }
     manifest = {"schema": SCHEMA, "step": step, "finite": finite, "files": files}
+    manifest["sha256"] = _own_digest(manifest)
     (folder / NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a folder's manifest; raises OSError or ValueError where it is missing or damaged."""
-    manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    """Return a folder's manifest; raises a ValueError that says how it is missing or damaged."""
+    try:
+        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{NAME} can't be read: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise ValueError(f"{NAME} is not a manifest")
+    if "sha256" in manifest:
+        if manifest["sha256"] != _own_digest(manifest):
+            raise ValueError(f"{_OTHER_CONTENT} (its own sha256 differs)")
+    elif manifest.get("schema") != 1 or set(manifest) != _ENTRIES:
+        raise ValueError(f"{_OTHER_CONTENT} (entries are missing)")
     return manifest
 
 
@@ -42,16 +58,16 @@ def find_damage(folder: Path) -> str | None:
     """
     try:
         manifest = read_manifest(folder)
-        if manifest.get("schema") != SCHEMA:
-            return f"{NAME} has schema {manifest.get('schema')}, this vitx reads {SCHEMA}"
-        if set(manifest) != {"schema", "step", "finite", "files"}:
-            return f"{NAME} has other entries than were written"
+        if manifest["schema"] not in (1, SCHEMA):
+            return f"{NAME} has schema {manifest['schema']}, this vitx reads {SCHEMA}"
         if folder.name != f"step-{manifest['step']:08d}":
             return f"{NAME} is that of step {manifest['step']}"
         for name, expected in manifest["files"].items():
             if problem := _problem_of(folder / Path(name).name, expected):
                 return problem
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
+        return str(error)
+    except (KeyError, TypeError) as error:
         return f"{NAME} can't be read: {error}"
     return None
 
@@ -62,17 +78,22 @@ def find_file_damage(path: Path) -> str | None:
         return None
     try:
         return _problem_of(path, read_manifest(path.parent)["files"][path.name])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
+        return str(error)
+    except (KeyError, TypeError) as error:
         return f"{NAME} can't be read: {error}"
 
 
 def _problem_of(path: Path, expected: dict[str, Any]) -> str | None:
-    if not path.is_file():
-        return f"{path.name} is missing"
-    if path.stat().st_size != expected["bytes"]:
-        return f"{path.name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
-    if sha256_of(path) != expected["sha256"]:
-        return f"{path.name} has other content than was written (sha256 differs)"
+    try:
+        if not path.is_file():
+            return f"{path.name} is missing"
+        if path.stat().st_size != expected["bytes"]:
+            return f"{path.name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
+        if sha256_of(path) != expected["sha256"]:
+            return f"{path.name} has other content than was written (sha256 differs)"
+    except OSError as error:
+        return f"{path.name} can't be read: {error.strerror}"
     return None
 
 
@@ -80,7 +101,7 @@ def refuse_newer(folder: Path) -> None:
     """Raise StorageError for a checkpoint of a newer vitx: it is not damaged, only not for us."""
     try:
         schema = read_manifest(folder).get("schema")
-    except (OSError, ValueError):
+    except ValueError:
         return
     if isinstance(schema, int) and schema > SCHEMA:
         raise StorageError(
@@ -92,8 +113,14 @@ def is_proven_finite(folder: Path) -> bool:
     """Say whether every value was finite when the folder was written; not if nobody can tell."""
     try:
         return read_manifest(folder).get("finite") is True
-    except (OSError, ValueError):
+    except ValueError:
         return False
+
+
+def _own_digest(manifest: dict[str, Any]) -> str:
+    entries = {name: value for name, value in manifest.items() if name != "sha256"}
+    text = json.dumps(entries, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

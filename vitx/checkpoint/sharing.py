@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitx.checkpoint.store import Snapshot
+from vitx.checkpoint.snapshot import Snapshot
 from vitx.runtime.world import World
 
 

@@ -15,7 +15,6 @@ import re
 import shutil
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from vitx.checkpoint.manifest import (
     refuse_newer,
     write_manifest,
 )
+from vitx.checkpoint.snapshot import Snapshot
 from vitx.config.schema import Weights
 from vitx.errors import StorageError
 from vitx.runs import storage_errors
@@ -40,27 +40,12 @@ _TEMPORARY = ".tmp-"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' fcntl.h and fs.h
 
 
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """All that a run is at one step.
-
-    Attributes:
-        step: optimizer steps done.
-        tensors: named tensors of each file, such as `model` and `optimizer`.
-        state: plain data: counters and the states of the callbacks.
-    """
-
-    step: int
-    tensors: dict[str, dict[str, Tensor]]
-    state: dict[str, Any]
-
-
 def commit(folder: Path, snapshot: Snapshot) -> Path:
     """Write a snapshot so that it is there whole or not at all, whatever happens meanwhile.
 
     Args:
         folder: the run's folder of checkpoints.
-        snapshot: what to write.
+        snapshot: what to write, as `Snapshot.copied` returns it.
 
     Returns:
         The checkpoint's folder; it is durable by the time it is returned.
@@ -72,13 +57,16 @@ def commit(folder: Path, snapshot: Snapshot) -> Path:
     temporary = folder / f"{_TEMPORARY}{snapshot.step}-{socket.gethostname()}-{os.getpid()}"
     with storage_errors(final):
         try:
-            temporary.mkdir(parents=True)
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                _fsync(folder.parent)
+            temporary.mkdir()
+            text = json.dumps(snapshot.state, indent=1, ensure_ascii=False)
+            _refuse_full(temporary, snapshot.nbytes + len(text), final)
             finite = True
             for name, tensors in snapshot.tensors.items():
-                held = {key: _to_store(tensor) for key, tensor in tensors.items()}
-                finite = finite and all(_is_finite(tensor) for tensor in held.values())
-                save_file(held, temporary / f"{name}.safetensors")
-            text = json.dumps(snapshot.state, indent=1, ensure_ascii=False)
+                finite = finite and all(_is_finite(tensor) for tensor in tensors.values())
+                save_file(tensors, temporary / f"{name}.safetensors")
             (temporary / "state.json").write_text(text + "\n", encoding="utf-8")
             write_manifest(temporary, step=snapshot.step, finite=finite)
             for path in temporary.iterdir():
@@ -88,11 +76,21 @@ def commit(folder: Path, snapshot: Snapshot) -> Path:
             _fsync(folder)
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if isinstance(error, Exception) and not isinstance(error, OSError):
+            if isinstance(error, Exception) and not isinstance(error, OSError | StorageError):
                 # safetensors reports a full disk as an error of its own.
                 raise StorageError(f"{final} can't be written: {error}") from error
             raise
     return final
+
+
+def _refuse_full(folder: Path, size: int, final: Path) -> None:
+    # Halves of files would take the last room from the rows of metrics.
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise StorageError(
+            f"{final} can't be written: it takes {size / 1e6:.4g} MB and {free / 1e6:.4g} MB are "
+            "free; free some space"
+        )
 
 
 def _put(temporary: Path, final: Path) -> None:
@@ -192,11 +190,14 @@ def load(path: Path) -> Snapshot:
 
 def _read(path: Path) -> Snapshot:
     try:
-        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        manifest = read_manifest(path)
+        # Only what was verified; a file that somebody put beside it is none of it.
+        files = [path / Path(name).name for name in sorted(manifest["files"])]
+        tensors = {each.stem: load_file(each) for each in files if each.suffix == ".safetensors"}
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     except Exception as error:
         raise StorageError(f"checkpoint {path} can't be read: {error}") from error
-    return Snapshot(step=int(read_manifest(path)["step"]), tensors=tensors, state=state)
+    return Snapshot(step=int(manifest["step"]), tensors=tensors, state=state)
 
 
 def weights_file(path: str, kind: Weights = Weights.auto) -> Path:
@@ -234,13 +235,17 @@ def prune(folder: Path, *, keep: int, also: set[int]) -> None:
     """Delete old checkpoints.
 
     The `keep` newest stay, those in `also`, and the newest one whose every value is finite.
+
+    Raises:
+        StorageError: the folder can't be changed.
     """
-    steps = steps_in(folder)
-    wanted = set(steps[-keep:]) | also
-    finite = (step for step in reversed(steps) if is_proven_finite(path_of(folder, step)))
-    wanted |= set(itertools.islice(finite, 1))
-    for step in set(steps) - wanted:
-        _discard(path_of(folder, step))
+    with storage_errors(folder):
+        steps = steps_in(folder)
+        wanted = set(steps[-keep:]) | also
+        finite = (step for step in reversed(steps) if is_proven_finite(path_of(folder, step)))
+        wanted |= set(itertools.islice(finite, 1))
+        for step in set(steps) - wanted:
+            _discard(path_of(folder, step))
 
 
 def sweep(folder: Path) -> None:
@@ -255,11 +260,6 @@ def _discard(path: Path) -> None:
     doomed = path.with_name(f"{_TEMPORARY}trash-{path.name}-{os.getpid()}")
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _to_store(tensor: Tensor) -> Tensor:
-    # A copy where memory is shared or strided: safetensors wants each tensor to own its bytes.
-    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _is_finite(tensor: Tensor) -> bool:

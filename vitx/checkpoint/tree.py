@@ -105,7 +105,8 @@ def _laid_out(value: Any, parameter: Tensor) -> Any:
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         part = part_of(value, parameter)
         return torch.empty_like(parameter, dtype=value.dtype).copy_(part)
-    return value
+    # What is no copy would keep the whole file, which may be deleted, mapped into memory.
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _tuples(value: Any) -> Any:

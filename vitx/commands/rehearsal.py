@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from vitx.commands.eval import refuse_decided
 from vitx.commands.hydra_app import Job
 from vitx.commands.opening import Opened, choose_run
 from vitx.commands.report_lines import line, opening_lines
+from vitx.commands.room import GIB, Room, find_room, gib
 from vitx.commands.scoring import Scoring, find_scoring_problems, prepare
 from vitx.commands.session import refuse_other_data
 from vitx.commands.train import finished_line
@@ -24,7 +23,7 @@ from vitx.data.found import listed
 from vitx.data.hub import to_download
 from vitx.data.inspection import inspect
 from vitx.data.sources import LabelledImages
-from vitx.errors import Problems, StorageError, UsageError, VitxError
+from vitx.errors import Problems, UsageError, VitxError
 from vitx.estimate import Cost, Trial, estimate
 from vitx.models.build import Fit
 from vitx.models.size import COUNTER, measure_size
@@ -36,7 +35,6 @@ from vitx.runtime.signals import StopRequest
 from vitx.teaching.build import refuse_other_teachers
 from vitx.trial import evaluation_pace, try_out
 
-_GIB = 2**30
 _LOOKING_S = 2.0  # at the pictures of a split
 _LONG_S = 100.0  # from here on in hours and minutes
 _TRIED_PICTURES = 64  # in one pass of an evaluation
@@ -131,9 +129,10 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
         print(line("processes", f"{ranks}; what follows is for one of them, alone on its device"))
     print(line("memory", _memory(trial, cost, parts)))
     print(line("time", _time(cost, parts, done=done or 0)))
-    print(line("disk", _disk(config, trial, parts, place)))
+    room = find_room(config, parts.plan, run, trial.file_bytes, step=done or 0, place=place)
+    print(line("disk", _disk(room)))
     problems.tried(lambda: _refuse_memory(config, trial, cost, parts))
-    problems.tried(lambda: _refuse_disk(config, trial, parts, place))
+    problems.tried(room.refuse_too_little)
     for teacher in parts.tutor.teachers if parts.tutor is not None else ():
         if teacher.plan.file is not None:
             continue
@@ -180,7 +179,7 @@ def _tried(trial: Trial, parts: Parts) -> str:
 
 def _memory(trial: Trial, cost: Cost, parts: Parts) -> str:
     usable = usable_memory_bytes(parts.machine.device)
-    limit = "" if usable is None else f" of {_gib(usable)}"
+    limit = "" if usable is None else f" of {gib(usable)}"
     names = {
         "model": "weights",
         "optimizer": "optimizer",
@@ -188,10 +187,12 @@ def _memory(trial: Trial, cost: Cost, parts: Parts) -> str:
         "helper": "projections",
     }
     sizes: dict[str, float] = {names[name]: size for name, size in trial.file_bytes.items()}
+    if parts.machine.device.type == "cpu":
+        sizes["a copy to save"] = trial.checkpoint_bytes
     if trial.picture_bytes:  # unknown where a pass has a picture or two
         sizes["backward pass"] = trial.picture_bytes * parts.plan.micro_batch
-    shares = ", ".join(f"{name} {size / _GIB:.3g}" for name, size in sizes.items())
-    return f"about {_gib(cost.memory_bytes)}{limit}: {shares}, the rest libraries and data"
+    shares = ", ".join(f"{name} {size / GIB:.3g}" for name, size in sizes.items())
+    return f"about {gib(cost.memory_bytes)}{limit}: {shares}, the rest libraries and data"
 
 
 def _time(cost: Cost, parts: Parts, *, done: int) -> str:
@@ -203,20 +204,11 @@ def _time(cost: Cost, parts: Parts, *, done: int) -> str:
     )
 
 
-def _disk(config: TrainConfig, trial: Trial, parts: Parts, place: Path) -> str:
+def _disk(room: Room) -> str:
     return (
-        f"{_gib(trial.checkpoint_bytes)} a checkpoint, at most "
-        f"{_gib(_disk_bytes(config, trial, parts))} of the "
-        f"{_gib(shutil.disk_usage(place).free)} free in {place}"
+        f"{gib(room.checkpoint_bytes)} a checkpoint, at most {gib(room.needed_bytes)} of the "
+        f"{gib(room.free_bytes)} free in {room.place}"
     )
-
-
-def _disk_bytes(config: TrainConfig, trial: Trial, parts: Parts) -> int:
-    """Return the room for those that are kept, the best one, and the one being written."""
-    plan = parts.plan
-    interval = plan.steps_in(config.checkpoint.every, setting="checkpoint.every")
-    written = math.ceil(plan.total_steps / max(1, interval))
-    return trial.checkpoint_bytes * (min(written, config.checkpoint.keep) + 2)
 
 
 def _refuse_memory(config: TrainConfig, trial: Trial, cost: Cost, parts: Parts) -> None:
@@ -231,22 +223,8 @@ def _refuse_memory(config: TrainConfig, trial: Trial, cost: Cost, parts: Parts) 
     ]
     hint = f"; type runtime.micro_batch={fitting[-1]}" if fitting else "; choose a smaller model"
     raise UsageError(
-        f"training needs about {_gib(cost.memory_bytes)} of memory and can have {_gib(usable)}"
-        f"{hint}"
+        f"training needs about {gib(cost.memory_bytes)} of memory and can have {gib(usable)}{hint}"
     )
-
-
-def _refuse_disk(config: TrainConfig, trial: Trial, parts: Parts, place: Path) -> None:
-    needed, free = _disk_bytes(config, trial, parts), shutil.disk_usage(place).free
-    if needed > free:
-        raise StorageError(
-            f"checkpoints need {_gib(needed)} and {place} has {_gib(free)} free; type "
-            "checkpoint.keep=2 or choose another run_dir"
-        )
-
-
-def _gib(size: float) -> str:
-    return f"{size / _GIB:.3g} GiB"
 
 
 def _duration(seconds: float) -> str:

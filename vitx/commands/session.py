@@ -10,11 +10,13 @@ from typing import Any
 
 from vitx.assemble import Assembly, assemble
 from vitx.checkpoint.sharing import shared
-from vitx.checkpoint.store import Snapshot, load_newest, path_of, sweep
+from vitx.checkpoint.snapshot import Snapshot
+from vitx.checkpoint.store import load_newest, path_of, sweep
 from vitx.commands.hydra_app import Job
 from vitx.commands.opening import Opened, verb_of
 from vitx.commands.record import environment, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
+from vitx.commands.room import refuse_too_little_room
 from vitx.config.passes import settle
 from vitx.config.resolve import to_plain
 from vitx.config.schema import TrainConfig, WandbMode
@@ -63,11 +65,14 @@ def train_session(opened: Opened, job: Job, stop: StopRequest, world: World) -> 
             )
             if world.leads:
                 _note(assembly, config, record, resumed=snapshot is not None)
+            step = None if snapshot is None else snapshot.step
             if snapshot is not None:
                 assembly.trainer.restore(snapshot)
+            # Its files are mapped into memory: pruned ones would keep their room on the disk.
+            del snapshot
             if world.leads:
+                refuse_too_little_room(config, run, assembly.trainer)
                 write_json(run.record, record)  # a session that is killed leaves this
-            step = None if snapshot is None else snapshot.step
             for line in opening_lines(opened, assembly.trainer, assembly.parts, step=step):
                 console.say(line)
             with closing(assembly):

@@ -18,7 +18,10 @@ class Logger(Protocol):
         """
 
     def flush(self) -> None:
-        """Make the rows so far durable: a checkpoint of the last of them has been committed."""
+        """Make the rows so far durable: a checkpoint that relies on them is about to be committed.
+
+        Called by the thread that writes checkpoints, while others may be logging.
+        """
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """End the log; nothing is logged after it.

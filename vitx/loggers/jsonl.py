@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ class JsonlLogger:
     """Appends rows to metrics.jsonl.
 
     Each row is handed to the operating system at once, so it survives the end of this process;
-    `flush` makes it survive the end of the machine.
+    `flush` makes it survive the end of the machine. Rows that a full disk does not take wait in
+    memory for the next row or flush: no checkpoint is committed without them.
     """
 
     def __init__(self, path: Path, *, keep_to_step: int) -> None:
@@ -41,25 +44,22 @@ class JsonlLogger:
             _cut(path, keep_to_step)
             # Unbuffered: one row is one write, so a reader never meets half a row for long.
             self._file = path.open("ab", buffering=0)
+            self._unwritten = b""
+            self._lock = threading.Lock()  # rows come from one thread, flushes from another
             _sync_directory(path.parent)
         except OSError as error:
             raise StorageError(_unwritable(path, error)) from error
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append one row.
+        """Append one row, as soon as the disk takes it.
 
         Args:
             row: plain values by name, with `step` among them.
-
-        Raises:
-            StorageError: the disk is full or gone.
         """
-        line = memoryview(encode_row(row) + b"\n")
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise StorageError(_unwritable(self._path, error)) from error
+        with self._lock:
+            self._unwritten += encode_row(row) + b"\n"
+            with suppress(OSError):  # `flush` says so, when the row has to be there
+                self._write()
 
     def flush(self) -> None:
         """Force the rows onto the disk.
@@ -68,19 +68,33 @@ class JsonlLogger:
             StorageError: the disk is full or gone.
         """
         try:
+            with self._lock:
+                self._write()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise StorageError(_unwritable(self._path, error)) from error
+
+    def _write(self) -> None:
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
         """Flush and close; the summary is in result.json and not repeated here.
 
         Args:
-            status: not written.
+            status: not written; how a run failed is not hidden by a disk that is full as well.
             summary: not written.
+
+        Raises:
+            StorageError: the disk is full or gone.
         """
-        self.flush()
-        self._file.close()
+        try:
+            self.flush()
+        except StorageError:
+            if status != "failed":
+                raise
+        finally:
+            self._file.close()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

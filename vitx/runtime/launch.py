@@ -137,7 +137,8 @@ def _be_rank(
             "LOCAL_WORLD_SIZE": str(ranks),
         }
         world = ALONE if ranks == 1 else _join(runtime, folder / "store")
-        story(world)
+        with world.losses():
+            story(world)
         report, code = Report.done(), 0
         world.close()
     except VitxError as error:

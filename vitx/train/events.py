@@ -42,6 +42,9 @@ class Callback:
     def on_stop(self, trainer: Trainer) -> None:
         """Training was asked to stop and ends here, to be resumed."""
 
+    def close(self) -> None:
+        """Training is over, however it ended: let go of threads and files."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what has to survive an interruption, as plain data."""
         return {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grads_with_norm_, get_total_norm
 
 from vitx.checkpoint.sharding import load_parts, whole, whole_on_first
-from vitx.checkpoint.store import Snapshot
+from vitx.checkpoint.snapshot import Snapshot
 from vitx.checkpoint.tree import join, load_optimizer_tree, optimizer_tree, split
 from vitx.config.schema import Precision
 from vitx.data.loader import TrainStream
@@ -137,9 +137,11 @@ class Trainer:
             raise self.stop.as_error(f"after step {state.step} of {plan.total_steps}")
 
     def close(self) -> None:
-        """End the loader processes."""
+        """End the loader processes, and what callbacks hold."""
         if self.stream is not None:
             self.stream.close()
+        for callback in self.callbacks:
+            callback.close()
 
     def _boundary(self) -> None:
         self.stop.agree()
@@ -154,7 +156,10 @@ class Trainer:
         return self.state.step / self.plan.steps_per_epoch
 
     def snapshot(self) -> Snapshot:
-        """Return all that is needed to go on from here; called by all ranks together."""
+        """Return all that is needed to go on from here; called by all ranks together.
+
+        Its tensors are those of now, no copies; rank 0 has them.
+        """
         self.state.bad_rows.update(*self.world.gather(sorted(self.state.bad_rows)))
         tensors, skeleton = split(optimizer_tree(self.optimizer, self.trained))
         files = {"model": dict(self.model.state_dict()), "optimizer": tensors}

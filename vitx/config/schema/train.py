@@ -25,6 +25,8 @@ class CheckpointConfig:
     """Interval of checkpoints: 1ep, 500st or 10%."""
     keep: int = field(default=2, metadata={"may_change": True})
     """Newest checkpoints kept, at least 2; the best one is kept besides."""
+    background: bool = field(default=True, metadata={"may_change": True})
+    """Train on while a checkpoint is written; false waits for it."""
 
 
 @dataclass(kw_only=True)
