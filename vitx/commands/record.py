@@ -18,7 +18,8 @@ import torch
 import vitx
 from vitx.errors import Interrupted, Preempted, VitxError, as_storage_error
 from vitx.parts import Machine
-from vitx.runs import SCHEMA, RunDir, now, read_json, write_json
+from vitx.redaction import redacted
+from vitx.runs import SCHEMA, RunDir, now, write_json
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "numpy", "pillow", "safetensors")
 
@@ -35,12 +36,12 @@ def recorded(
     Raises:
         VitxError: whatever the body raised.
     """
-    before = read_json(run.record) if run.record.is_file() else {}
+    before = run.read_record() if run.record.is_file() else {}
     started = time.monotonic()
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "verb": verb,
-        "argv": list(argv),
+        "argv": [redacted(word) for word in argv],
         "status": "running",
         "exit_code": None,
         "started": before.get("started", now()),

@@ -17,6 +17,7 @@ from vitx.commands.report_lines import closing_lines, opening_lines
 from vitx.config.resolve import to_plain
 from vitx.config.schema import WandbMode
 from vitx.errors import Interrupted, Preempted, StorageError
+from vitx.foreign_run import as_written
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
 from vitx.loggers.jsonl import JsonlLogger
@@ -72,7 +73,8 @@ def train_session(opened: Opened, job: Job, stop: StopRequest) -> None:
 def _open_loggers(
     opened: Opened, job: Job, record: dict[str, Any], console: Console, snapshot: Snapshot | None
 ) -> list[Logger]:
-    row_step = snapshot.state["callbacks"]["metrics"]["row_step"] if snapshot else -1
+    with as_written(opened.run.checkpoints):
+        row_step = int(snapshot.state["callbacks"]["metrics"]["row_step"]) if snapshot else -1
     loggers: list[Logger] = [JsonlLogger(opened.run.metrics, keep_to_step=row_step)]
     wandb = opened.config.logger.wandb
     if wandb.mode is not WandbMode.off:

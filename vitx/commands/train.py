@@ -8,7 +8,6 @@ from vitx.commands.hydra_app import Job, run_verb
 from vitx.commands.opening import Opened, open_run, write_config
 from vitx.config.schema import TrainConfig
 from vitx.errors import DataError, Problems, StorageError, UsageError
-from vitx.runs import read_json
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.signals import StopRequest
 
@@ -55,7 +54,7 @@ def check(config: TrainConfig) -> None:
 
 
 def _outcome(opened: Opened) -> str:
-    return f"top-1 {read_json(opened.run.result)['top1']:.2f} %"
+    return f"top-1 {opened.run.read_result()['top1']:.2f} %"
 
 
 def _train(opened: Opened, job: Job, stop: StopRequest) -> None:

@@ -19,6 +19,7 @@ from vitx.config.schema import (
     TeacherSource,
     TrainConfig,
 )
+from vitx.config.texts import problems_in_texts
 from vitx.errors import UsageError
 
 INTERPOLATIONS = ("bicubic", "bilinear", "random")
@@ -30,9 +31,9 @@ def problems_of(config: object) -> list[str]:
     """Return what is wrong with a configuration, one sentence each; empty where it is fine."""
     match config:
         case TrainConfig():
-            return _problems_of_train(config)
+            return [*_problems_of_train(config), *problems_in_texts(config)]
         case EvalConfig():
-            return _problems_of_eval(config)
+            return [*_problems_of_eval(config), *problems_in_texts(config)]
     return []
 
 
