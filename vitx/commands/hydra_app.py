@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable
@@ -140,7 +142,10 @@ def run_verb(
 
     def start(config: DictConfig) -> None:
         composed.append(config)
-        jobs.carry_out(_about(varied))
+        job = _about(varied)
+        if job.sweep_dir is not None:
+            _keep_from_others(job.sweep_dir / "multirun.yaml")
+        jobs.carry_out(job)
 
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to our own boundary as they are
@@ -155,6 +160,12 @@ def run_verb(
     print(shown("\n".join(["", f"sweep of {len(jobs.lines)} jobs", *jobs.lines])))
     jobs.raise_errors()
     return 0
+
+
+def _keep_from_others(file: Path) -> None:
+    """Let owner and group alone read what Hydra wrote down of a sweep."""
+    with contextlib.suppress(OSError):  # a launcher may run its jobs elsewhere
+        file.chmod(stat.S_IMODE(file.stat().st_mode) & ~stat.S_IRWXO)
 
 
 def _about(varied: frozenset[str]) -> Job:

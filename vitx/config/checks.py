@@ -29,11 +29,14 @@ _POLICY_PART = re.compile(r"[a-z]+\d+(\.\d+)?|t.+")
 
 def problems_of(config: object) -> list[str]:
     """Return what is wrong with a configuration, one sentence each; empty where it is fine."""
-    match config:
-        case TrainConfig():
-            return [*_problems_of_train(config), *problems_in_texts(config)]
-        case EvalConfig():
-            return [*_problems_of_eval(config), *problems_in_texts(config)]
+    try:
+        match config:
+            case TrainConfig():
+                return [*_problems_of_train(config), *problems_in_texts(config)]
+            case EvalConfig():
+                return [*_problems_of_eval(config), *problems_in_texts(config)]
+    except OverflowError as error:
+        return [f"a number is too large to compute with ({error})"]
     return []
 
 
