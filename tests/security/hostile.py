@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from vitx.checkpoint.manifest import sha256_of
 
 CANARY = "canary-of-the-environment"
 
@@ -159,3 +162,12 @@ def as_run(folder: Path, content: bytes, *, like: Path) -> Path:
         to.parent.mkdir(parents=True, exist_ok=True)
         to.hardlink_to(file)
     return folder
+
+
+def sign(file: Path) -> None:
+    """Put the size and the sum of a file of a checkpoint into the manifest beside it."""
+    manifest = file.with_name("manifest.json")
+    told = json.loads(manifest.read_text())
+    told["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    manifest.unlink()  # it may be a link to that of another
+    manifest.write_text(json.dumps(told))

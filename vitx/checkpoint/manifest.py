@@ -11,6 +11,7 @@ from typing import Any
 from vitx.errors import StorageError
 
 NAME = "manifest.json"
+_NOT_AS_WRITTEN = (ValueError, LookupError, TypeError, RecursionError)
 SCHEMA = 1
 
 
@@ -51,7 +52,7 @@ def find_damage(folder: Path) -> str | None:
         for name, expected in manifest["files"].items():
             if problem := _problem_of(folder / Path(name).name, expected):
                 return problem
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_NOT_AS_WRITTEN) as error:
         return f"{NAME} can't be read: {error}"
     return None
 
@@ -62,7 +63,7 @@ def find_file_damage(path: Path) -> str | None:
         return None
     try:
         return _problem_of(path, read_manifest(path.parent)["files"][path.name])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *_NOT_AS_WRITTEN) as error:
         return f"{NAME} can't be read: {error}"
 
 
@@ -80,7 +81,7 @@ def refuse_newer(folder: Path) -> None:
     """Raise StorageError for a checkpoint of a newer vitx: it is not damaged, only not for us."""
     try:
         schema = read_manifest(folder).get("schema")
-    except (OSError, ValueError):
+    except (OSError, *_NOT_AS_WRITTEN):
         return
     if isinstance(schema, int) and schema > SCHEMA:
         raise StorageError(
@@ -92,7 +93,7 @@ def is_proven_finite(folder: Path) -> bool:
     """Say whether every value was finite when the folder was written; not if nobody can tell."""
     try:
         return read_manifest(folder).get("finite") is True
-    except (OSError, ValueError):
+    except (OSError, *_NOT_AS_WRITTEN):
         return False
 
 

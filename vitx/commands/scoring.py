@@ -254,8 +254,9 @@ def _comparison(run: RunDir, *, step: int, weights: str, written: dict[str, Any]
     names = ("top1", "top5", "loss", "count")
     before = recorded[weights]
     before = before.get("heads", {}).get(written.get("head"), before)
-    if all(before[name] == written[name] for name in names):
-        return "exactly what training recorded"
+    with as_written(run.result):
+        if all(before[name] == written[name] for name in names):
+            return "exactly what training recorded"
     return f"training recorded top-1 {before['top1']!r}, loss {before['loss']!r}"
 
 
