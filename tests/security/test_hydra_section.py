@@ -59,7 +59,16 @@ def test_an_option_of_a_stranger_is_refused(name: str, folder: Path) -> None:
     assert not (folder.parent / "MARK").exists()
 
 
-@pytest.mark.parametrize("words", [(), ("-m", "seed=0,1"), ("--cfg", "job"), ("--cfg", "hydra")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (("-m", "seed=0,1"), ("--cfg", "job"), ("--cfg", "hydra"))
+        ),
+    ],
+)
 def test_nothing_runs_before_it_is_refused(
     words: tuple[str, ...], folder: Path, vitx: Programs
 ) -> None:

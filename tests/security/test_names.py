@@ -196,9 +196,10 @@ ALL_AT_ONCE = "a=b,c[d]{e}\nünï 😀 '\" $HOME `id` %s"
 ODD = ("a b", "ünï 😀", "a=b", "a,b", "[", "line\nbreak", "n" * 240, "-x", "'quoted\"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [ALL_AT_ONCE, *(pytest.param(name, marks=pytest.mark.slow) for name in ODD)],
+    (ALL_AT_ONCE, *ODD),
 )
 def test_odd_directories_work(
     name: str, short: tuple[str, ...], finished: Path, vitx: Programs, tmp_path: Path

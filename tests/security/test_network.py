@@ -31,6 +31,7 @@ def needs(*command: str) -> None:
         pytest.skip(f"{command[0]} can't be used here: {error}")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_no_socket_leads_anywhere_and_neither_network_nor_home_nor_locale_is_missed(
     short: tuple[str, ...], finished: Path, tmp_path: Path

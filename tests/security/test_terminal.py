@@ -39,6 +39,7 @@ def test_class_names_are_printed_escaped(rooted: Path, vitx: Programs, tmp_path:
     assert raw(said) == set()
 
 
+@pytest.mark.slow
 def test_file_names_are_printed_escaped(rooted: Path, vitx: Programs) -> None:
     (rooted / "train" / "bee" / f"{EVIL}\n.png").write_bytes(b"no picture")
     words = (*TINY, f"dataset.path={rooted}", "epochs=2ep", "run_dir=run")
