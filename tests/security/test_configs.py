@@ -31,7 +31,7 @@ def test_hostile_configurations_are_read_as_data_or_refused(
     seed: int, base: dict, tmp_path: Path
 ) -> None:
     file, refused, read = tmp_path / "config.yaml", 0, 0
-    for content in configs(base, 90 if seed == 0 else 1200, seed=seed):
+    for content in configs(base, 110 if seed == 0 else 1200, seed=seed):
         file.write_bytes(content)
         try:
             config = load_run_config(file)
