@@ -37,6 +37,8 @@ def problems_of(config: object) -> list[str]:
                 return [*_problems_of_eval(config), *problems_in_texts(config)]
     except OverflowError as error:
         return [f"a number is too large to compute with ({error})"]
+    except TypeError as error:  # OmegaConf lets a mapping into a list of numbers
+        return [f"a list of numbers holds something else ({error})"]
     return []
 
 
