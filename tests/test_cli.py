@@ -252,6 +252,8 @@ SCHEMA = [file.stem for file in (ROOT / "vitx/config/schema").glob("*.py")]
                     "vitx.cli",
                     "vitx.errors",
                     "vitx.paths",
+                    "vitx.escapes",
+                    "vitx.redaction",
                     "vitx.config",
                     *(
                         f"vitx.config.{name}"

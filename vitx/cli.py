@@ -164,13 +164,15 @@ def _report(error: Exception | VitxError, words: list[str]) -> int:
     Returns:
         The exit code.
     """
+    from vitx.redaction import shown
+
     verb = words[0] if words and words[0] in VERBS else ""
     title = f"vitx {verb}".strip()
     known = _as_vitx_error(error, verb, words[1:])
     if known is not None:
-        sys.stderr.write(f"{title}: {known}\n")
+        sys.stderr.write(f"{title}: {shown(str(known))}\n")
         return known.exit_code
-    traceback.print_exception(error)
+    sys.stderr.write(shown("".join(traceback.format_exception(error))))
     sys.stderr.write(
         f"{title}: this is a bug in vitx {__version__}; please report the lines above\n"
     )

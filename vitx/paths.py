@@ -29,6 +29,17 @@ def cache_dir() -> Path:
     return Path(os.environ.get("VITX_CACHE") or home / "vitx")
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _shipped(name: str) -> Path:
     # A wheel carries the folder inside the package; a checkout has it beside the package.
     inside = _PACKAGE / name

@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitx.errors import RunInUseError, StorageError, UsageError
+from vitx.foreign_run import check_record, check_result, refuse_strange_entries
 from vitx.paths import runs_dir
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 SCHEMA = 1
+PRIVATE = 0o700
+"""Mode of a directory that vitx makes for a run: whoever wants to share it widens it."""
 _FILE_THERE = "a file stands where a directory is needed"
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -69,13 +72,10 @@ class RunDir:
             StorageError: it can't be made or written, or holds something that is no run.
         """
         with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
             self._refuse_strange()
-            probe = self.path / f".probe-{os.getpid()}"
-            try:
-                probe.write_bytes(b"\0" * 4096)
-            finally:
-                probe.unlink(missing_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe-") as probe:
+                probe.write(b"\0" * 4096)
 
     def try_make(self) -> Path:
         """Say whether `make` would succeed; nothing is made.
@@ -101,6 +101,7 @@ class RunDir:
             self._take_lock().release()
 
     def _refuse_strange(self) -> None:
+        refuse_strange_entries(self.path)
         if not self.exists() and any(
             not entry.name.startswith(".") for entry in self.path.iterdir()
         ):
@@ -129,7 +130,19 @@ class RunDir:
         Raises:
             StorageError: it is missing or damaged.
         """
-        return read_json(self.record)
+        record = read_json(self.record)
+        check_record(record, self.record)
+        return record
+
+    def read_result(self) -> dict[str, Any]:
+        """Return result.json.
+
+        Raises:
+            StorageError: it is missing or damaged.
+        """
+        result = read_json(self.result)
+        check_result(result, self.result)
+        return result
 
     def _take_lock(self) -> BaseFileLock:
         # The W&B mirror's process reads this module with the standard library alone.
@@ -157,7 +170,7 @@ def new_run_dir(name: str) -> RunDir:
         run = free_run_dir(name)
         with storage_errors(run.path):
             try:
-                run.path.mkdir(parents=True)
+                run.path.mkdir(parents=True, mode=PRIVATE)
             except FileExistsError:
                 if run.path.is_dir():  # another one was faster
                     continue
@@ -219,6 +232,7 @@ def find_run(path: str | None) -> RunDir:
         run = RunDir(Path(path))
         if not run.exists():
             raise UsageError(f"run={path}: no run there (no {run.config.name})")
+        refuse_strange_entries(run.path)
         return run
     started = [
         (str(read_json(record).get("started", "")), record.parent)
@@ -227,7 +241,9 @@ def find_run(path: str | None) -> RunDir:
     ]
     if not started:
         raise UsageError(f"no run in {runs_dir()}; train one, or give run=PATH")
-    return RunDir(max(started)[1])
+    newest = RunDir(max(started)[1])
+    refuse_strange_entries(newest.path)
+    return newest
 
 
 def teachers_dir() -> Path:
@@ -240,7 +256,7 @@ def classes_of(weights: Path) -> list[str] | None:
     if len(weights.parents) > 2 and weights.parents[1].name == "checkpoints":
         record = weights.parents[2] / "run.json"
         if record.is_file():
-            found: list[str] | None = read_json(record).get("classes")
+            found: list[str] | None = RunDir(record.parent).read_record().get("classes")
             return found
     return None
 
@@ -258,7 +274,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         data = restored_floats(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StorageError(f"{path} can't be read: {error}") from error
     if not isinstance(data, dict):
         raise StorageError(f"{path} holds no object")
@@ -272,7 +288,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file in one step.
+    """Replace a text file in one step, by one that others than owner and group can't read.
 
     Raises:
         StorageError: it can't be written.
@@ -280,13 +296,19 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with storage_errors(path):
-            with temporary.open("w", encoding="utf-8") as file:
+            temporary.unlink(missing_ok=True)  # not written through, should it be a link
+            with open(temporary, "x", encoding="utf-8", opener=not_for_others) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def not_for_others(path: str, flags: int) -> int:
+    """Open a file; one that is made is for owner and group at most, as the umask has it."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o660)
 
 
 @contextmanager
@@ -304,6 +326,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EROFS: "the file system is read-only",
             errno.EACCES: "no permission to write",
             errno.ENAMETOOLONG: "the name is too long",
+            errno.ELOOP: "a link stands in its place",
         }.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(f"{path} can't be written: {hint}") from error
 

@@ -19,6 +19,8 @@ NAME = "manifest.json"
 SCHEMA = 2
 _ENTRIES = {"schema", "step", "finite", "files"}
 _OTHER_CONTENT = f"{NAME} has other content than was written"
+# What a hostile file can lead to.
+_NOT_AS_WRITTEN = (LookupError, TypeError, RecursionError)
 
 
 def write_manifest(folder: Path, *, step: int, finite: bool) -> None:
@@ -38,7 +40,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return a folder's manifest; raises a ValueError that says how it is missing or damaged."""
     try:
         manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{NAME} can't be read: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise ValueError(f"{NAME} is not a manifest")
@@ -67,7 +69,7 @@ def find_damage(folder: Path) -> str | None:
                 return problem
     except ValueError as error:
         return str(error)
-    except (KeyError, TypeError) as error:
+    except _NOT_AS_WRITTEN as error:
         return f"{NAME} can't be read: {error}"
     return None
 
@@ -80,7 +82,7 @@ def find_file_damage(path: Path) -> str | None:
         return _problem_of(path, read_manifest(path.parent)["files"][path.name])
     except ValueError as error:
         return str(error)
-    except (KeyError, TypeError) as error:
+    except _NOT_AS_WRITTEN as error:
         return f"{NAME} can't be read: {error}"
 
 

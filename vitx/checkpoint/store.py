@@ -131,7 +131,7 @@ def read_state(folder: Path, step: int) -> dict[str, Any]:
     """Return the plain data of a step's checkpoint; empty where it can't be read."""
     try:
         state = json.loads((path_of(folder, step) / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return state if isinstance(state, dict) else {}
 

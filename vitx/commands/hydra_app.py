@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vitx.config.jobs import compose_words, label_of, varied_keys
 from vitx.config.resolve import dump_yaml, resolve
@@ -21,6 +23,7 @@ from vitx.config.store import HYDRA_VERSION_BASE, register
 from vitx.config.words import split
 from vitx.errors import Interrupted, Paused, Preempted, SweepError, VitxError
 from vitx.paths import conf_dir
+from vitx.redaction import shown
 
 Config = TypeVar("Config")
 
@@ -92,8 +95,9 @@ class Jobs:
 
     def _say_ended(self, job: Job, error: Exception, outcome: str) -> None:
         if not isinstance(error, VitxError):
-            traceback.print_exception(error)
-        sys.stderr.write(f"vitx {self._verb}: job {job.number} ({job.label}) {outcome}\n")
+            sys.stderr.write(shown("".join(traceback.format_exception(error))))
+        line = f"vitx {self._verb}: job {job.number} ({job.label}) {outcome}"
+        sys.stderr.write(f"{shown(line)}\n")
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -138,7 +142,10 @@ def run_verb(
 
     def start(config: DictConfig) -> None:
         composed.append(config)
-        jobs.carry_out(_about(varied))
+        job = _about(varied)
+        if job.sweep_dir is not None:
+            _keep_from_others(job.sweep_dir / "multirun.yaml")
+        jobs.carry_out(job)
 
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to our own boundary as they are
@@ -150,14 +157,22 @@ def run_verb(
         for error in jobs.errors:
             raise error
         return 0
-    print("\n".join(["", f"sweep of {len(jobs.lines)} jobs", *jobs.lines]))
+    print(shown("\n".join(["", f"sweep of {len(jobs.lines)} jobs", *jobs.lines])))
     jobs.raise_errors()
     return 0
 
 
+def _keep_from_others(file: Path) -> None:
+    """Let owner and group alone read what Hydra wrote down of a sweep."""
+    with contextlib.suppress(OSError):  # a launcher may run its jobs elsewhere
+        file.chmod(stat.S_IMODE(file.stat().st_mode) & ~stat.S_IRWXO)
+
+
 def _about(varied: frozenset[str]) -> Job:
     hydra_config = HydraConfig.get()
-    overrides = tuple(hydra_config.overrides.task)
+    # As typed: read one by one, they would be taken for settings with interpolations to resolve.
+    task = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    overrides = tuple(map(str, cast("list[str]", task)))
     choices = {str(key): value for key, value in hydra_config.runtime.choices.items()}
     if hydra_config.mode is not RunMode.MULTIRUN:
         return Job(choices=choices, overrides=overrides)

@@ -19,10 +19,12 @@ from vitx.config.resolve import (
 )
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
+from vitx.foreign_run import refuse_strange_entries
 from vitx.runs import RunDir, check_name, free_run_dir, new_run_dir, write_text
 from vitx.runtime.world import World
 
 Section = TypeVar("Section")
+_LONGEST_LABEL = 120  # bytes: what the name of a sweep's run says of its settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,7 @@ def _continue_named(config: TrainConfig, job: Job) -> Opened:
     run = RunDir(Path(config.resume))
     if not run.exists():
         raise StorageError(f"resume={config.resume}: no run there (no {run.config.name})")
+    refuse_strange_entries(run.path)
     if config.run_dir is not None and Path(config.run_dir).resolve() != run.path.resolve():
         raise UsageError("resume=PATH continues the run at PATH; leave run_dir out")
     saved = load_run_config(run.config)
@@ -135,6 +138,7 @@ def _continue_named(config: TrainConfig, job: Job) -> Opened:
 def _continue_found(config: TrainConfig, run: RunDir) -> Opened:
     if config.resume == "never":
         raise StorageError(f"{run.path} holds a run already; choose another run_dir or resume=auto")
+    refuse_strange_entries(run.path)
     _refuse_other_config(run, load_run_config(run.config), config)
     return Opened(run=run, config=config, fresh=False)
 
@@ -169,8 +173,9 @@ def _wanted_dir(config: TrainConfig, job: Job) -> RunDir | None:
             raise UsageError(
                 f"name={config.name}: a sweep names its runs by what it varies; leave it out"
             )
-        settings = re.sub(r"[^\w.,=+-]+", ",", job.label)[:120]
-        return RunDir(job.sweep_dir / f"{job.number}-{settings}".rstrip("-_,"))
+        settings = re.sub(r"[^\w.,=+-]+", ",", job.label).encode()[:_LONGEST_LABEL]
+        label = settings.decode(errors="ignore")  # cut within a letter, that letter goes too
+        return RunDir(job.sweep_dir / f"{job.number}-{label}".rstrip("-_,"))
     return None
 
 

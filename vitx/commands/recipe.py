@@ -21,7 +21,7 @@ from vitx.config.smoke import smoke_overrides
 from vitx.config.words import split
 from vitx.errors import UsageError
 from vitx.paths import runs_dir
-from vitx.runs import RunDir, read_json
+from vitx.runs import RunDir
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -175,7 +175,7 @@ def _table(
     for stage, words in stages:
         run = RunDir(Path(words[-1].removeprefix("run_dir=")))
         # The papers kept averages of their weights and reported the weights themselves.
-        result = read_json(run.result)["model"]
+        result = run.read_result()["model"]
         low, high = result["top1_interval"]
         expected = _expected_of(recipe, stage)
         published = f"{expected.top1:.2f}" if expected else "-"

@@ -19,7 +19,8 @@ import vitx
 from vitx.config.schema import TrainConfig
 from vitx.errors import Interrupted, Preempted, VitxError, as_storage_error
 from vitx.parts import Machine
-from vitx.runs import SCHEMA, RunDir, now, read_json, write_json
+from vitx.redaction import redacted
+from vitx.runs import SCHEMA, RunDir, now, write_json
 from vitx.runtime.world import ALONE, World
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "numpy", "pillow", "safetensors")
@@ -40,12 +41,12 @@ def recorded(
     if not world.leads:
         yield {}
         return
-    before = read_json(run.record) if run.record.is_file() else {}
+    before = run.read_record() if run.record.is_file() else {}
     started = time.monotonic()
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "verb": verb,
-        "argv": list(argv),
+        "argv": [redacted(word) for word in argv],
         "status": "running",
         "exit_code": None,
         "started": before.get("started", now()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
 from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
 from vitx.evaluate.loop import PerSample
+from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
 from vitx.models.of_run import make_model
@@ -27,6 +29,8 @@ from vitx.parts import Machine, make_evaluator, settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name, read_json, storage_errors, write_json
 from vitx.runtime.world import ALONE, World
+
+_STEP = re.compile(r"[0-9]{1,8}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +186,10 @@ def find_checkpoint(config: EvalConfig, run: RunDir) -> tuple[Path, int]:
     if config.checkpoint == "last":
         step = steps[-1]
     elif config.checkpoint == "best":
-        state = read_json(path_of(run.checkpoints, steps[-1]) / "state.json")
-        step = state["callbacks"]["evaluation"]["best_step"] or steps[-1]
-    elif config.checkpoint.isdecimal():
+        file = path_of(run.checkpoints, steps[-1]) / "state.json"
+        with as_written(file):
+            step = int(read_json(file)["callbacks"]["evaluation"]["best_step"] or steps[-1])
+    elif _STEP.fullmatch(config.checkpoint):
         step = int(config.checkpoint)
     else:
         raise UsageError(f"checkpoint={config.checkpoint}: expected last, best or a step number")
@@ -249,19 +254,21 @@ def _images(
 def _comparison(run: RunDir, *, step: int, weights: str, written: dict[str, Any]) -> str:
     if not run.result.is_file():
         return "training is not finished: there is no recorded result to compare with"
-    recorded = read_json(run.result)
+    recorded = run.read_result()
     if recorded["step"] != step or weights not in recorded:
         return f"training recorded its result at step {recorded['step']}"
     names = ("top1", "top5", "loss", "count")
     before = recorded[weights]
     before = before.get("heads", {}).get(written.get("head"), before)
-    if all(before[name] == written[name] for name in names):
-        return "exactly what training recorded"
+    with as_written(run.result):
+        if all(before[name] == written[name] for name in names):
+            return "exactly what training recorded"
     return f"training recorded top-1 {before['top1']!r}, loss {before['loss']!r}"
 
 
 def _write_samples(path: Path, samples: PerSample) -> None:
     columns = {field.name: getattr(samples, field.name) for field in dataclasses.fields(samples)}
     temporary = path.with_name(f".{path.name}")
+    temporary.unlink(missing_ok=True)
     pq.write_table(pa.table(columns), temporary)
     temporary.replace(path)

@@ -21,6 +21,7 @@ from vitx.config.passes import settle
 from vitx.config.resolve import to_plain
 from vitx.config.schema import TrainConfig, WandbMode
 from vitx.errors import Interrupted, Preempted, StorageError
+from vitx.foreign_run import as_written
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
 from vitx.loggers.jsonl import JsonlLogger
@@ -93,7 +94,8 @@ def _newest(opened: Opened, console: Console) -> Snapshot | None:
 def _open_loggers(
     opened: Opened, job: Job, record: dict[str, Any], console: Console, snapshot: Snapshot | None
 ) -> list[Logger]:
-    row_step = snapshot.state["callbacks"]["metrics"]["row_step"] if snapshot else -1
+    with as_written(opened.run.checkpoints):
+        row_step = int(snapshot.state["callbacks"]["metrics"]["row_step"]) if snapshot else -1
     loggers: list[Logger] = [JsonlLogger(opened.run.metrics, keep_to_step=row_step)]
     wandb = opened.config.logger.wandb
     if wandb.mode is not WandbMode.off:

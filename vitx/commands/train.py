@@ -10,7 +10,6 @@ from vitx.commands.hydra_app import Job, run_verb
 from vitx.commands.opening import Opened, open_together, write_config
 from vitx.config.schema import TrainConfig
 from vitx.errors import DataError, Problems, StorageError, UsageError
-from vitx.runs import read_json
 from vitx.runtime.launch import launch, meet
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.signals import StopRequest
@@ -64,7 +63,7 @@ def check(config: TrainConfig) -> None:
 
 
 def _outcome(opened: Opened) -> str:
-    return f"top-1 {read_json(opened.run.result)['top1']:.2f} %"
+    return f"top-1 {opened.run.read_result()['top1']:.2f} %"
 
 
 def _train(opened: Opened, job: Job, world: World) -> None:

@@ -22,6 +22,7 @@ from vitx.config.schema import (
     TeacherSource,
     TrainConfig,
 )
+from vitx.config.texts import problems_in_texts
 from vitx.errors import UsageError
 
 INTERPOLATIONS = ("bicubic", "bilinear", "random")
@@ -31,11 +32,16 @@ _POLICY_PART = re.compile(r"[a-z]+\d+(\.\d+)?|t.+")
 
 def problems_of(config: object) -> list[str]:
     """Return what is wrong with a configuration, one sentence each; empty where it is fine."""
-    match config:
-        case TrainConfig():
-            return _problems_of_train(config)
-        case EvalConfig():
-            return _problems_of_eval(config)
+    try:
+        match config:
+            case TrainConfig():
+                return [*_problems_of_train(config), *problems_in_texts(config)]
+            case EvalConfig():
+                return [*_problems_of_eval(config), *problems_in_texts(config)]
+    except OverflowError as error:
+        return [f"a number is too large to compute with ({error})"]
+    except TypeError as error:  # OmegaConf lets a mapping into a list of numbers
+        return [f"a list of numbers holds something else ({error})"]
     return []
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from vitx.config.quoting import quote
 from vitx.config.settings import Setting, groups, sections, settings
 from vitx.config.words import Override, elements
-from vitx.errors import near_matches
+from vitx.errors import VitxError, near_matches
 
 EXPECTED = {
     "text": "a text",
@@ -40,6 +40,8 @@ def explain(error: Exception, verb: str, args: Sequence[str]) -> str:
         where nothing better is known.
     """
     for cause in _innermost_first(error):
+        if isinstance(cause, VitxError):  # of a resolver: it says what to type
+            return str(cause)
         explainer = _EXPLAINERS.get(type(cause).__name__)
         line = explainer(cause, verb, args) if explainer else None
         if line is not None:

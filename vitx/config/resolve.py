@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from vitx.config.checks import problems_of
+from vitx.config.plain_data import MOST_BYTES, dump_yaml, parse_yaml, to_plain
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
+
+__all__ = [
+    "differences",
+    "dump_yaml",
+    "from_plain",
+    "load_run_config",
+    "load_yaml",
+    "resolve",
+    "to_config",
+    "to_plain",
+]
 
 Config = TypeVar("Config")
 
@@ -46,33 +55,11 @@ def to_config(composed: DictConfig, schema: type[Config]) -> Config:
     return config
 
 
-def to_plain(config: Any) -> Any:
-    """Return a configuration as plain data: dicts, lists, strings, numbers; enums by name."""
-    if dataclasses.is_dataclass(config):
-        return {
-            field.name: to_plain(getattr(config, field.name))
-            for field in dataclasses.fields(config)
-        }
-    if isinstance(config, Enum):
-        return config.name
-    if isinstance(config, dict):
-        return {str(key): to_plain(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return [to_plain(value) for value in config]
-    return config
-
-
 def from_plain(plain: Any, schema: type[Config]) -> Config:
     """Return the configuration that `to_plain` was given; it is data, whatever it holds."""
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     assert isinstance(config, schema)  # noqa: S101 (the schema node makes it so)
     return config
-
-
-def dump_yaml(config: Any) -> str:
-    """Render a configuration as YAML."""
-    text: str = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-    return text
 
 
 def load_run_config(path: Path) -> TrainConfig:
@@ -85,14 +72,17 @@ def load_run_config(path: Path) -> TrainConfig:
         The configuration, a `DistillConfig` where the run has a teacher.
 
     Raises:
-        StorageError: as of `load_yaml`.
+        StorageError: as of `load_yaml`, or what it holds can't be carried out.
     """
     try:
         # One that can't be read is explained by `load_yaml`.
-        distilled = "\nteacher:" in path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        distilled = "\nteacher:" in _text_of(path)
+    except (OSError, ValueError):
         distilled = False
-    return load_yaml(path, DistillConfig if distilled else TrainConfig)
+    config = load_yaml(path, DistillConfig if distilled else TrainConfig)
+    if problems := problems_of(config):
+        raise StorageError(f"{path} is no config that vitx trains with: {'; '.join(problems)}")
+    return config
 
 
 def load_yaml(path: Path, schema: type[Config]) -> Config:
@@ -106,25 +96,20 @@ def load_yaml(path: Path, schema: type[Config]) -> Config:
         The configuration.
 
     Raises:
-        StorageError: the file is missing, damaged, holds an interpolation or an unknown setting.
+        StorageError: the file is missing, damaged, too large, holds an interpolation, an alias or
+            an unknown setting.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        if "${" in text:
-            raise StorageError(f"{path} holds an interpolation ('${{'); a saved config has none")
-        merged = OmegaConf.merge(OmegaConf.structured(schema), yaml.safe_load(text))
-        config = OmegaConf.to_object(merged)
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        OmegaConfBaseException,
-        ValueError,
-    ) as error:
-        reason = str(error).splitlines()[0]
+        return from_plain(parse_yaml(_text_of(path)), schema)
+    except Exception as error:  # a hostile file can raise nearly anything, at any depth
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise StorageError(f"{path} can't be read as the config of a run: {reason}") from error
-    assert isinstance(config, schema)  # noqa: S101 (the schema node makes it so)
-    return config
+
+
+def _text_of(path: Path) -> str:
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"it has {size:,} bytes; a saved config has at most {MOST_BYTES:,}")
+    return path.read_text(encoding="utf-8")
 
 
 def differences(saved: TrainConfig, wanted: TrainConfig) -> list[str]:

@@ -11,6 +11,7 @@ from vitx.config.schema import MISSING
 from vitx.config.settings import Group, groups, option_values, sections, settings
 from vitx.config.words import Override, Words, elements
 from vitx.errors import UsageError
+from vitx.redaction import has_login, redacted, secret_in
 
 
 def screen(verb: str, words: Words, *, complete: bool = True) -> None:
@@ -18,6 +19,7 @@ def screen(verb: str, words: Words, *, complete: bool = True) -> None:
 
     These are a setting added with `+` that nothing reads, a setting taken away, an unknown option
     of an optional group, and an option's `???`, which merging fills with the schema's default.
+    A secret is refused in whatever word it stands, since Hydra writes them down in a sweep.
 
     Args:
         verb: whose settings the overrides name.
@@ -27,6 +29,8 @@ def screen(verb: str, words: Words, *, complete: bool = True) -> None:
     Raises:
         UsageError: one of these was typed.
     """
+    for word in (*words.overrides, *(value for _, value in words.flags if value)):
+        _refuse_secret(word)
     if _is_foreign(words):
         return
     known = groups(verb, words.folders)
@@ -77,6 +81,20 @@ def missing_settings(verb: str, words: Words) -> Iterator[tuple[str, str]]:
     for group, option, name, value in values:
         if value == MISSING and not given & {name, name.rpartition(".")[0]} - set(known):
             yield name, f"{group}={option}: {needed(settings(verb)[name], option)}"
+
+
+def _refuse_secret(word: str) -> None:
+    key = word.partition("=")[0]
+    if secret := secret_in(word):
+        raise UsageError(
+            f"{redacted(key)}: it holds the value of {secret}, which would be written down; leave "
+            "it out: the client that needs it finds it in the environment"
+        )
+    if has_login(word):
+        raise UsageError(
+            f"{redacted(key)}: an address with a login in it would be written down; put the login "
+            "where its client looks for it, such as ~/.netrc"
+        )
 
 
 def _is_foreign(words: Words) -> bool:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from vitx.config.schema import DatasetConfig
 from vitx.data.found import Found, FoundSplit, choose_train, choose_val, listed
 from vitx.errors import DataError
+from vitx.escapes import visible_line
 
 _NOUN = "folder of class folders"
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -76,7 +77,8 @@ def _read_split(split: Path, others: Counter[str], *, allow_empty: bool = False)
         found = sorted(_pictures(split / name, others, ()))
         if not found and not allow_empty:
             wanted = " ".join(sorted(EXTENSIONS))
-            raise DataError(f"{split / name}: expected pictures ({wanted}), found none")
+            where = visible_line(str(split / name))
+            raise DataError(f"{where}: expected pictures ({wanted}), found none")
         files.extend(found)
         numbers.append(np.full(len(found), number, np.int32))
     return _as_split(split, files, np.concatenate(numbers), classes)
@@ -110,7 +112,8 @@ def _pictures(
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
-        raise DataError(f"{folder}: a symbolic link leads back to a folder above it")
+        where = visible_line(str(folder))
+        raise DataError(f"{where}: a symbolic link leads back to a folder above it")
     for entry in _entries(folder):
         if entry.is_dir():
             yield from _pictures(Path(entry.path), others, (*above, here))
@@ -125,7 +128,8 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder}: can't be listed: {error.strerror}") from error
+        where = visible_line(str(folder))
+        raise DataError(f"{where}: can't be listed: {error.strerror}") from error
 
 
 def _suffix(name: str) -> str:

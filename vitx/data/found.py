@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vitx.config.schema import DatasetConfig
 from vitx.errors import DataError, near_matches
+from vitx.escapes import visible_line
 
 if TYPE_CHECKING:
     import datasets
@@ -105,6 +106,8 @@ def choose_val(
 def listed(names: Sequence[str], shown: int = 10) -> str:
     """Return names as a line of text, the first `shown` of them and how many there are.
 
+    What a terminal would obey is written out.
+
     Args:
         names: what to list.
         shown: how many at most.
@@ -118,7 +121,7 @@ def listed(names: Sequence[str], shown: int = 10) -> str:
     if not names:
         return "none"
     more = f", ... ({len(names)} in all)" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return ", ".join(map(visible_line, names[:shown])) + more
 
 
 def _existing(name: str, available: Iterable[str], setting: str, where: str, noun: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vitx.data.decode import BadImageError
+from vitx.escapes import visible_line
 
 if TYPE_CHECKING:
     import datasets
@@ -78,7 +79,7 @@ class LabelledImages:
         """Name picture `index` for an error, such as `train row 17 (rose/3.jpg)`."""
         row = self._row(index)
         path = self._pictures[row]["path"].as_py()
-        return f"{self.name} row {row}" + (f" ({path})" if path else "")
+        return f"{self.name} row {row}" + (f" ({visible_line(path)})" if path else "")
 
     def contents(self) -> bytes:
         """Return the size of every picture, and the names of those in files: cheap to know.

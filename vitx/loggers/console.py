@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from vitx.records import Plan
+from vitx.redaction import shown
+from vitx.runs import not_for_others
 
 # Without a terminal: at most one progress line in so many seconds, besides evaluations.
 PLAIN_INTERVAL_S = 10.0
@@ -43,13 +45,14 @@ class Console:
         return self._rich
 
     def say(self, line: str) -> None:
-        """Print a line; a log that can't be written is no reason to stop."""
+        """Print a line, without secrets; a log that can't be written is no reason to stop."""
+        line = shown(line)
         self._rich.print(line, markup=False)
         if not self.is_terminal:
             sys.stdout.flush()
         if self._log is not None:
             try:
-                with self._log.open("a", encoding="utf-8") as file:
+                with open(self._log, "a", encoding="utf-8", opener=not_for_others) as file:
                     file.write(line + "\n")
             except OSError:
                 self._log = None

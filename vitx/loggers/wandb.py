@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import select
 import shlex
 import subprocess
@@ -24,6 +23,7 @@ from typing import IO, Any, cast
 
 from vitx.config.schema import WandbConfig, WandbMode
 from vitx.loggers.base import Logger
+from vitx.redaction import redacted, shown
 
 _STARTUP_S = 20.0  # to import the client from a cold network disk, besides init_timeout_s
 _EXIT_S = 2.0
@@ -230,11 +230,9 @@ def _spawn(run_dir: Path) -> subprocess.Popen[bytes]:
 
 def _one_line(message: object) -> str:
     """Return the start of a message on one line, without what could be a secret."""
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(message).split()))
-    if key := os.environ.get("WANDB_API_KEY"):
-        text = text.replace(key, "...")
+    text = redacted(" ".join(str(message).split()))
     return text if len(text) <= 240 else text[:237] + "..."
 
 
 def _warn(message: str) -> None:
-    print(f"vitx: W&B {message}", file=sys.stderr, flush=True)
+    print(shown(f"vitx: W&B {message}"), file=sys.stderr, flush=True)

@@ -14,7 +14,8 @@ from typing import Any
 from vitx.errors import StorageError, near_matches
 from vitx.models.build import tag_in, tags_of
 from vitx.models.foreign import import_weights, mark
-from vitx.paths import cache_dir
+from vitx.paths import cache_dir, make_private
+from vitx.runs import storage_errors
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 HUB = "hf-hub:"
@@ -40,6 +41,8 @@ def as_safetensors(file: Path, *, name: str) -> Path:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     held = cache_dir() / "weights" / f"{digest}-{name}.safetensors"
     if not held.is_file():
+        with storage_errors(held):
+            make_private(held.parent)
         import_weights(file, held, name=name, replace=True)
         if mark(file) != before:
             held.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vitx.config.schema import PosResize
 from vitx.errors import StorageError
+from vitx.models.weights import kind_of
 
 _SHOWN = 4
 # Interpolation, antialiasing, aligned corners.
@@ -269,7 +270,7 @@ def _refuse_shapes(source: str, tensors: dict[str, Tensor], wanted: dict[str, Te
     other += [
         f"{name} is {tensors[name].dtype}, expected {tensor.dtype}"
         for name, tensor in wanted.items()
-        if name in tensors and tensors[name].is_floating_point() is not tensor.is_floating_point()
+        if name in tensors and kind_of(tensors[name]) != kind_of(tensor)
     ]
     if other:
         count = f"{len(other)} tensors of other shape or type"

@@ -1,4 +1,4 @@
-"""Weights of a checkpoint: names and shapes are checked before anything is read."""
+"""Weights of a checkpoint: names, shapes and types are checked before anything is read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from vitx.errors import StorageError
 
 _SHOWN = 3
+# Of safetensors' types; complex numbers and packed floats are nowhere.
+_KINDS = {
+    **dict.fromkeys(("F64", "F32", "F16", "BF16"), "real numbers"),
+    **dict.fromkeys(("I64", "I32", "I16", "I8", "U8"), "whole numbers"),
+    "BOOL": "truth values",
+}
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load parameters and buffers into a model; all names and shapes have to agree.
+    """Load parameters and buffers into a model; names, shapes and types have to agree.
 
     Args:
         model: receives the values, in place.
@@ -26,14 +32,28 @@ def load_weights(model: nn.Module, path: Path) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     try:
         with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: tuple(part.get_shape()) for name, part in parts.items()}
             if problem := _mismatch(model, wanted, found):
                 raise StorageError(f"{path}: {problem}")
+            for name, tensor in model.state_dict().items():
+                kind = parts[name].get_dtype()
+                if _KINDS.get(kind) != kind_of(tensor):
+                    raise StorageError(f"{path}: {name} is {kind}, expected {kind_of(tensor)}")
             with torch.no_grad():
                 for name, tensor in model.state_dict().items():
                     tensor.copy_(file.get_tensor(name))
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{path} can't be read as safetensors: {error}") from error
+
+
+def kind_of(tensor: Tensor) -> str:
+    """Return what the values of a tensor are; precision is another matter and may differ."""
+    if tensor.is_floating_point():
+        return "real numbers"
+    if tensor.is_complex():
+        return "complex numbers"
+    return "truth values" if tensor.dtype is torch.bool else "whole numbers"
 
 
 def _mismatch(

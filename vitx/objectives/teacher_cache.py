@@ -29,6 +29,7 @@ from torch import Tensor
 from vitx.errors import StorageError
 from vitx.objectives.encoding import Encoding
 from vitx.objectives.shards import PRESENT, count_present, read_shard, write_shard
+from vitx.paths import make_private
 from vitx.runs import storage_errors, write_json
 
 SCHEMA = 1
@@ -232,7 +233,7 @@ class AnswerStore:
 
         path = self._path(key)
         with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
             with FileLock(self.folder / ".lock", timeout=60):
                 self._describe()
                 self._refresh(key, shard)  # nobody else can write between this and the rename

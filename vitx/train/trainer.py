@@ -191,7 +191,7 @@ class Trainer:
             for callback in self.callbacks:
                 if callback.name:
                     callback.load_state_dict(snapshot.state["callbacks"][callback.name])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise StorageError(
                 f"the checkpoint of step {snapshot.step} does not fit this configuration: {error}"
             ) from error
