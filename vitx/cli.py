@@ -25,12 +25,13 @@ VERBS = {
     "eval": "measure a run again: vitx eval run=runs/x",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
     "recipe": "run a paper's result again beside its number: vitx recipe show deit_s",
+    "torture": "kill, stop, damage and starve small runs here; same bytes? vitx torture kills=100",
     "import": "turn a foreign file of weights into safetensors: vitx import deit.pth",
     "completion": 'complete words in the shell: eval "$(vitx completion bash)"',
 }
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
-_PLAIN = {"models", "recipe", "import"}  # verbs that Hydra composes nothing for
+_PLAIN = {"models", "recipe", "torture", "import"}  # verbs that Hydra composes nothing for
 _LOOKING = {"check", "doctor"}  # verbs that take the words of another
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
@@ -20,6 +21,18 @@ from vitx.config.store import compose
 from vitx.runtime.signals import end_with_parent
 from vitx.torture.namespaces import leave
 
+_LIBRARIES = (
+    "datasets",
+    "timm.data",
+    "timm.optim",
+    "timm.scheduler",
+    "timm.utils",
+    "torchvision.transforms",
+    "vitx.commands.eval",
+    "vitx.commands.scoring",
+    "vitx.commands.session",
+    "vitx.commands.train",
+)
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1  # of Linux' prctl.h
 
 
@@ -40,17 +53,8 @@ def _import_libraries() -> None:
 
     declare_missing_ops()
 
-    import datasets  # noqa: F401 (here and below: to have it before the fork)
-    import timm.data
-    import timm.optim
-    import timm.scheduler
-    import timm.utils
-    import torchvision.transforms  # noqa: F401
-
-    import vitx.commands.eval
-    import vitx.commands.scoring
-    import vitx.commands.session
-    import vitx.commands.train  # noqa: F401
+    for name in _LIBRARIES:  # so that they are there before the fork
+        importlib.import_module(name)
 
 
 def _wait(pid: int) -> int | None:

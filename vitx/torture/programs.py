@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, cast
 
 from vitx.torture.verdicts import Broken, Lacking, demand
@@ -81,8 +82,8 @@ class Program:
 
         self.reaches(unchanged, what="a rest")
 
-    def ranks(self) -> list[int]:
-        """Return the ids of its ranks, in their order."""
+    def children(self) -> list[int]:
+        """Return the ids of those that it started: ranks, or loaders, in their order."""
         folder = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         return sorted(map(int, folder.read_text().split()))
 
@@ -145,7 +146,11 @@ class Programs:
         self._started: list[Program] = []
 
     def __call__(
-        self, *args: str, stopped: bool = False, apart: dict[str, Any] | None = None, **env: str
+        self,
+        *args: str,
+        stopped: bool = False,
+        apart: Mapping[str, Any] = MappingProxyType({}),
+        **env: str,
     ) -> Program:
         """Start `vitx` with these words; its runs go to the folder unless they say otherwise.
 
@@ -154,6 +159,9 @@ class Programs:
             stopped: wait for SIGCONT before anything else.
             apart: what it does not share with others, as `namespaces.leave` has it.
             env: variables of its environment.
+
+        Returns:
+            The program, which runs.
 
         Raises:
             Lacking: there is no right to set it apart.
@@ -165,7 +173,7 @@ class Programs:
             "env": {"VITX_RUNS": str(self._folder / "runs")} | env,
             "output": str(output),
             "stopped": stopped,
-            "apart": apart or {},
+            "apart": dict(apart),
         }
         answer = fork_server().ask(request)
         if not isinstance(answer, int):
@@ -175,13 +183,20 @@ class Programs:
             until(lambda: (answer, "T", answer) in live_processes(), what="a process that waits")
         return self._started[-1]
 
-    def done(self, *args: str, code: int = 0, **env: str) -> str:
-        """Run `vitx` to its end, which has to have this exit code; return its output.
+    def done(self, *args: str, code: int = 0) -> str:
+        """Run `vitx` to its end.
+
+        Args:
+            args: the words.
+            code: the exit code that it has to have.
+
+        Returns:
+            Its output.
 
         Raises:
-            Broken: it has another.
+            Broken: it has another exit code.
         """
-        program = self(*args, **env)
+        program = self(*args)
         demand(program.wait() == code, f"exit code {code}", f"{program.code}:\n{program.text}")
         return program.text
 
@@ -209,8 +224,8 @@ def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S, *, wha
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[Callable[[], bool]]:
-    """Keep every other process that opens a file waiting, as a slow disk would.
+def held(*paths: Path) -> Iterator[Callable[[], bool]]:
+    """Keep every other process that opens one of some files waiting, as a slow disk would.
 
     The kernel does it, by a write lease: an open blocks until the lease is given up.
 
@@ -220,18 +235,32 @@ def held(path: Path) -> Iterator[Callable[[], bool]]:
     Raises:
         Lacking: the file system has no leases.
     """
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # how the kernel asks for the lease back
-    file = os.open(path, os.O_RDWR)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # how the kernel asks for a lease back
+    files: list[int] = []
     try:
+        for path in paths:
+            files.append(os.open(path, os.O_RDWR))
+            _lease(files[-1], path)
+        yield lambda: any(fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_WRLCK for file in files)
+    finally:
+        for file in files:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            os.close(file)
+        signal.signal(signal.SIGIO, before)
+
+
+def _lease(file: int, path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
         try:
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            return
+        except BlockingIOError as error:  # somebody reads it at this moment
+            if time.monotonic() > deadline:
+                raise Lacking(f"{path} is always open") from error
+            time.sleep(0.001)
         except OSError as error:
             raise Lacking(f"no file leases on {path.parent}: {error}") from error
-        yield lambda: fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_WRLCK
-    finally:
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        os.close(file)
-        signal.signal(signal.SIGIO, before)
 
 
 def live_processes() -> Iterator[tuple[int, str, int]]:

@@ -36,6 +36,7 @@ from vitx.config.schema.choices import (
     Stem,
     Strategy,
     Teaching,
+    TortureAction,
     WandbMode,
     Weights,
 )
@@ -62,7 +63,13 @@ from vitx.config.schema.train import (
     TrainConfig,
     WandbConfig,
 )
-from vitx.config.schema.verbs import EvalConfig, ImportConfig, ModelsConfig, RecipeConfig
+from vitx.config.schema.verbs import (
+    EvalConfig,
+    ImportConfig,
+    ModelsConfig,
+    RecipeConfig,
+    TortureConfig,
+)
 
 __all__ = [
     "AugmentationConfig",
@@ -112,6 +119,8 @@ __all__ = [
     "TeacherConfig",
     "TeacherSource",
     "Teaching",
+    "TortureAction",
+    "TortureConfig",
     "TrainConfig",
     "VariantConfig",
     "WandbConfig",
