@@ -6,10 +6,11 @@ import json
 import random
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vitx.torture.identity import acknowledged, checkpoints, logged, total
@@ -115,10 +116,16 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self.start.close()
 
-    def train(self, *more: str, run: Path | None = None, stopped: bool = False) -> Program:
-        """Start training, or go on with it."""
+    def train(
+        self,
+        *more: str,
+        run: Path | None = None,
+        stopped: bool = False,
+        apart: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Program:
+        """Start training, or go on with it; `stopped` and `apart` as of `Programs`."""
         words = self.bench.words(*more, f"run_dir={run or self.run}")
-        return self.start(*words, stopped=stopped)
+        return self.start(*words, stopped=stopped, apart=apart)
 
     def begun(self, *more: str, steps: int = 2, run: Path | None = None) -> Program:
         """Start training, and return once it has done that many steps more."""

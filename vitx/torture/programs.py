@@ -100,11 +100,15 @@ class Program:
         return {pid for pid, _, session in live_processes() if session == self.pid}
 
 
+def places() -> str:
+    """Return the folders that this process imports from, as PYTHONPATH has them."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+
+
 class ForkServer:
     """The process that forks programs; it ends when this one does, and they with it."""
 
     def __init__(self) -> None:
-        places = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         # A fixed program. In a session of its own: a Ctrl-C is not for it. -P keeps files of the
         # working directory from being taken for libraries.
         self._process = subprocess.Popen(  # noqa: S603
@@ -112,7 +116,7 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": places},
+            env={**os.environ, "PYTHONPATH": places()},
             start_new_session=True,
         )
         self._turn = threading.Lock()
