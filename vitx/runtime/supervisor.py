@@ -223,13 +223,13 @@ class Supervisor:
         sys.stderr.write(report.text)
         last = report.text.strip().splitlines()[-1]
         return RankLostError(
-            f"rank {rank.number} failed: {last} (its traceback is above); the same command goes "
+            f"{self._name(rank)} failed: {last} (its traceback is above); the same command goes "
             "on from the newest checkpoint"
         )
 
     def _of_silence(self, rank: Rank) -> RankLostError:
         """Return what is said of a rank that left no word."""
-        name = f"rank {rank.number} (process {rank.pid})"
+        name = self._name(rank)
         again = "the same command goes on from the newest checkpoint"
         if rank.given_up:
             sys.stderr.write(self._output(rank))
@@ -244,6 +244,11 @@ class Supervisor:
         by = signal.Signals(-code).name
         hint = "; out of memory? smaller runtime.micro_batch" if by == "SIGKILL" else ""
         return RankLostError(f"{name} was ended by {by}{hint}; {again}")
+
+    def _name(self, rank: Rank) -> str:
+        if len(self._ranks) == 1:
+            return f"process {rank.pid}"
+        return f"rank {rank.number} (process {rank.pid})"
 
     def _output(self, rank: Rank) -> str:
         try:
