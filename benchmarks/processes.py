@@ -64,16 +64,19 @@ def main() -> None:
     rows = []
     for name, own in rates.items():
         middle, low, high = paired_ratio(own, first)
-        rows.append(
-            (name, f"{statistics.median(own):.1f}", f"{middle:.3f} ({low:.3f} to {high:.3f})")
-        )
-    print_table(("", "images/s", "to one process (95 % interval)"), rows)
+        ratio = f"{middle:.3f} ({low:.3f} to {high:.3f})"
+        rows.append((name, f"{statistics.median(own):.1f}", ratio))
+    print_table(
+        f"{BATCH} pictures a step, one thread a process, {args.rounds} rounds",
+        ("", "images/s", "to one process (95 % interval)"),
+        rows,
+    )
     for several in ("one", "two"):
         middle, low, high = paired_ratio(
             rates[f"{several}, exact_world"], rates[f"{several}, {PASSES} passes"]
         )
         print(f"exact_world / the same passes, {several}: {middle:.3f}, {low:.3f} to {high:.3f}")
-    print_record({"rates": rates, "words": args.words, "cores": os.cpu_count()})
+    print_record("processes", {"rates": rates, "words": args.words, "cores": os.cpu_count()})
 
 
 if __name__ == "__main__":
