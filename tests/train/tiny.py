@@ -59,7 +59,7 @@ LOADERS_FORK = [
 ]
 
 _OF_A_SESSION = ("run_dir=", "stop_at=", "resume=")
-_TIMES = {"seconds", "train/images_per_second", "train/data_wait"}
+_TIMES = {"seconds", "train/images_per_second", "train/data_wait", "train/exact_sums"}
 _OF_THE_MACHINE = {"images_per_second", "peak_memory_bytes"}
 
 

@@ -20,6 +20,8 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 # `timeout` and some schedulers signal a process and then its whole group: that is one request.
 SAME_REQUEST_S = 0.1
+# A rank may get one from a scheduler and the same one from its launcher, which may be slow.
+_SAME_REQUEST_OF_RANK_S = 2.0
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
 
 
@@ -67,6 +69,7 @@ class StopRequest:
         self._kind: type[VitxError] = Preempted
         self._noted_s = -math.inf
         self._owner = os.getpid()
+        self._same_request_s = _SAME_REQUEST_OF_RANK_S if "RANK" in os.environ else SAME_REQUEST_S
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> StopRequest:
@@ -108,7 +111,7 @@ class StopRequest:
             # A loader worker inherited this handler; its parent decides when it ends.
             return
         before, self._noted_s = self._noted_s, time.monotonic()
-        if self._noted_s - before < SAME_REQUEST_S:
+        if self._noted_s - before < self._same_request_s:
             return
         kind = end_of(number)
         if before > 0:

@@ -208,8 +208,10 @@ class Supervisor:
             _, report, rank = min(causes, key=lambda cause: cause[0])
             raise self._of_bug(report, rank) if report.kind == "bug" else report.as_error()
         silent = [rank for report, rank in reports if report is None and not rank.given_up]
+        # NCCL aborts a rank that waited in vain for another.
+        told = [rank for rank in silent if rank.status != signal.SIGABRT]
         # Woken up for a last word, one that hung may have told a consequence.
-        silent = silent or [rank for rank in self._ranks if rank.given_up]
+        silent = told or [rank for rank in self._ranks if rank.given_up] or silent
         for number in self._asked:
             if any(rank.status == number for rank in silent):
                 raise end_of(number)(f"stopped by {number.name} before training began")
