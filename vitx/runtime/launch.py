@@ -163,7 +163,8 @@ def _stand_apart(folder: Path, number: int) -> None:
     end_with_parent()
     os.setpgid(0, 0)
     for each in HANDLED:
-        signal.signal(each, signal.SIG_DFL)
+        if signal.getsignal(each) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(each, signal.SIG_DFL)
     output = os.open(folder / f"output-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     faulthandler.register(DUMP, file=output, all_threads=True)
     if number > 0:
