@@ -1,5 +1,6 @@
 """`vitx train -m`: a directory for each job, one failure is one failure, a stop is for all."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -94,3 +95,21 @@ def test_a_stop_is_for_all_jobs(
     vitx.done("train", f"resume={found['0-seed=0']}")
     train(*words[2:], f"run_dir={tmp_path / 'alone'}")
     assert total(found["0-seed=0"]) == total(tmp_path / "alone")
+
+
+def test_a_job_that_is_killed_costs_nobody_else(
+    words: tuple[str, ...], pictures: Path, vitx: Programs, tmp_path: Path
+) -> None:
+    with held(pictures / "val/ape/00.png") as somebody_waits:
+        program = vitx(*words, "seed=0,1")
+        program.reaches(somebody_waits, what="the evaluation of the first job")
+        (job,) = program.session() - {program.pid}
+        os.kill(job, signal.SIGKILL)
+    assert program.wait() == 7, program.text
+
+    first, second = jobs(tmp_path).values()
+    assert f"process {job} was ended by SIGKILL" in program.text
+    assert read(second / "run.json")["status"] == "finished"
+    train(*words[2:], "seed=0", f"run_dir={first}")  # goes on
+    train(*words[2:], "seed=0", f"run_dir={tmp_path / 'alone'}")
+    assert total(first) == total(tmp_path / "alone")

@@ -244,7 +244,7 @@ def crash(world: World) -> None:
 @pytest.mark.parametrize(
     ("how", "kind", "told"),
     [
-        (raise_value_error, RankLostError, r"rank 1 failed: ValueError: the cause"),
+        (raise_value_error, RankLostError, r"rank 1 \(process \d+\) failed: ValueError: the cause"),
         (raise_data_error, DataError, r"^the cause$"),
         (leave, RankLostError, r"rank 1 .* ended without a word, exit code 0"),
         (crash, RankLostError, r"rank 1 .* was ended by SIGXCPU"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -169,5 +170,8 @@ def sign(file: Path) -> None:
     manifest = file.with_name("manifest.json")
     told = json.loads(manifest.read_text())
     told["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    del told["sha256"]
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    told["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     manifest.unlink()  # it may be a link to that of another
     manifest.write_text(json.dumps(told))

@@ -66,6 +66,19 @@ def test_a_run_goes_on_with_another_number_of_processes(
     assert [row["step"] for row in rows(tmp_path / "run")] == [*range(1, 7)]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", range(1, 6))
+def test_stopped_after_any_step(
+    stop: int, words: tuple[str, ...], alone: str, tmp_path: Path
+) -> None:
+    words = (*words, f"run_dir={tmp_path / 'run'}")
+    with pytest.raises(Preempted, match=f"after step {stop} of"):
+        train(*words, f"runtime.devices={(1, 2, 4)[stop % 3]}", f"stop_at={stop}st")
+    train(*words, f"runtime.devices={(2, 4, 1)[stop % 3]}", "dataset.workers=2")
+
+    assert total(tmp_path / "run") == alone
+
+
 @pytest.mark.parametrize("leaves", [1, 4, 6, 8, 12])
 def test_the_sum_of_a_share_of_the_leaves_is_a_node_of_the_tree(leaves: int) -> None:
     draw = torch.Generator().manual_seed(0)

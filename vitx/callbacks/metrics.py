@@ -39,7 +39,8 @@ class Metrics(Callback):
         self._world = world
         self._pending: dict[str, list[Tensor | float]] = defaultdict(list)
         self._row_step = 0
-        self._mark = (0, 0.0, 0.0)  # samples, seconds, seconds waited at the last row
+        # Samples, seconds, seconds waited and seconds spent on sums at the last row.
+        self._mark = (0, 0.0, 0.0, 0.0)
 
     def on_step(self, trainer: Trainer, terms: Mapping[str, Sequence[Tensor]]) -> None:
         """Keep the terms of a step."""
@@ -82,7 +83,7 @@ class Metrics(Callback):
         self._pending = defaultdict(list, pending)
         self._row_step = state["row_step"]
         samples, seconds = state["mark"]
-        self._mark = (samples, seconds, 0.0)
+        self._mark = (samples, seconds, 0.0, 0.0)
 
     def _gathered(self) -> dict[str, list[float]]:
         own = {name: _floats(values) for name, values in self._pending.items()}
@@ -95,15 +96,19 @@ class Metrics(Callback):
 
     def _speed(self, trainer: Trainer) -> dict[str, float]:
         waited = trainer.stream.wait_s if trainer.stream else 0.0
-        samples, seconds, waited_before = self._mark
-        self._mark = (trainer.state.samples, trainer.state.seconds, waited)
+        summed = trainer.gradients.spent_s
+        samples, seconds, waited_before, summed_before = self._mark
+        self._mark = (trainer.state.samples, trainer.state.seconds, waited, summed)
         spent = trainer.state.seconds - seconds
         if spent <= 0:
             return {}
-        return {
+        speed = {
             "train/images_per_second": (trainer.state.samples - samples) / spent,
             "train/data_wait": (waited - waited_before) / spent,
         }
+        if summed:
+            speed["train/exact_sums"] = (summed - summed_before) / spent
+        return speed
 
 
 def _floats(values: list[Tensor | float]) -> list[float]:

@@ -16,7 +16,7 @@ from vitx.config.schema import TrainConfig
 from vitx.models.build import count_parameters
 from vitx.models.of_run import picture_format
 from vitx.optim.groups import summarise
-from vitx.parts import Parts
+from vitx.parts import Machine, Parts
 from vitx.records import Plan
 from vitx.teaching.tutor import Tutor
 from vitx.train.trainer import Trainer
@@ -57,7 +57,7 @@ def opening_lines(
             yield line("", note)
     if parts.tutor is not None:
         yield from _teachers(parts.tutor, plan)
-    yield line("batch", _batch(plan))
+    yield line("batch", _batch(plan, machine))
     yield line("length", f"{plan.total_steps} steps, {plan.steps_per_epoch} to the epoch")
     yield line("optimizer", _optimizer(config))
     for group in summarise(trainer.optimizer.param_groups):
@@ -69,8 +69,8 @@ def opening_lines(
         )
     yield line(
         "machine",
-        f"{machine.device}, {machine.precision.name}, {machine.threads} threads, "
-        f"{machine.workers} loader processes, torch {torch.__version__}",
+        f"{_processes(config, machine)}{machine.device}, {machine.precision.name}, "
+        f"{machine.threads} threads, {machine.workers} loader processes, torch {torch.__version__}",
     )
     if step is not None:
         yield line("resumed", f"at step {step} of {plan.total_steps}")
@@ -151,11 +151,21 @@ def _teachers(tutor: Tutor, plan: Plan) -> Iterator[str]:
         yield line("", told)
 
 
-def _batch(plan: Plan) -> str:
-    passes = (
-        f" in {plan.accumulation} passes of {plan.micro_batch}" if plan.accumulation > 1 else ""
-    )
+def _batch(plan: Plan, machine: Machine) -> str:
+    passes = ""
+    if plan.accumulation > 1:
+        passes = f" in {plan.accumulation} passes of {plan.micro_batch}"
+        if machine.world.size > 1:
+            each = plan.accumulation // machine.world.size
+            passes += f", {each} on each of {machine.world.size} processes"
     return f"{plan.batch_size} pictures a step{passes}"
+
+
+def _processes(config: TrainConfig, machine: Machine) -> str:
+    if machine.world.size == 1:
+        return ""
+    how = "exact_world" if config.runtime.exact_world else config.runtime.strategy.name
+    return f"{machine.world.size} processes ({how}), each on "
 
 
 def _optimizer(config: TrainConfig) -> str:

@@ -34,7 +34,8 @@ def run(config: TrainConfig, job: Job) -> str:
         try:
             if world.leads:
                 write_config(opened)
-            launch(partial(_train, opened, job), world, opened.config.runtime)
+            apart = job.sweep_dir is not None or job.is_part
+            launch(partial(_train, opened, job), world, opened.config.runtime, apart=apart)
         except (UsageError, DataError, StorageError):
             if world.leads and opened.fresh and not opened.run.is_trained():
                 # Nothing was trained: what can't be started leaves nothing behind.

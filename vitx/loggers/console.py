@@ -133,6 +133,8 @@ def _figures(row: Mapping[str, Any]) -> str:
     if "train/images_per_second" in row:
         parts.append(f"{row['train/images_per_second']:.0f} img/s")
         parts.append(f"data wait {100 * row['train/data_wait']:.0f} %")
+    if "train/exact_sums" in row:
+        parts.append(f"exact sums {100 * row['train/exact_sums']:.0f} %")
     return "  ".join(part for part in parts if part)
 
 

@@ -48,20 +48,22 @@ def meet(runtime: RuntimeConfig) -> World:
     return _join(runtime, None)
 
 
-def launch(story: Story, world: World, runtime: RuntimeConfig) -> None:
+def launch(story: Story, world: World, runtime: RuntimeConfig, *, apart: bool = False) -> None:
     """Have a story told by all ranks of a run.
 
     Args:
         story: what each rank does.
         world: as of `meet`.
         runtime: how many there are, and how long they wait for each other.
+        apart: a single rank is forked too: what ends it, such as a lack of memory, does not end
+            this process, which goes on with others and imports no torch meanwhile.
 
     Raises:
         VitxError: as the story ended; of several ranks, the one that went wrong first.
         RankLostError: one was killed, hung, or met a bug.
     """
     ranks = count_ranks(runtime) if world is ALONE else 1
-    if ranks == 1:
+    if world is not ALONE or (ranks == 1 and not apart):
         story(world)
         return
     _refuse_used_gpu()
@@ -161,7 +163,8 @@ def _stand_apart(folder: Path, number: int) -> None:
     end_with_parent()
     os.setpgid(0, 0)
     for each in HANDLED:
-        signal.signal(each, signal.SIG_DFL)
+        if signal.getsignal(each) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(each, signal.SIG_DFL)
     output = os.open(folder / f"output-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     faulthandler.register(DUMP, file=output, all_threads=True)
     if number > 0:

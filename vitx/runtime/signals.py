@@ -20,12 +20,32 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 # `timeout` and some schedulers signal a process and then its whole group: that is one request.
 SAME_REQUEST_S = 0.1
+# A rank may get one from a scheduler and the same one from its launcher, which may be slow.
+_SAME_REQUEST_OF_RANK_S = 2.0
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 def end_of(number: int) -> type[Interrupted] | type[Preempted]:
     """Return the end that a signal asks for."""
     return Interrupted if number == signal.SIGINT else Preempted
+
+
+def take_over(handler: Callable[[int, FrameType | None], None]) -> dict[int, Handler]:
+    """Handle the signals of `HANDLED`, but for those that are ignored, as nohup has them.
+
+    Returns:
+        What `give_back` takes.
+    """
+    wanted = [number for number in HANDLED if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in wanted}
+
+
+def give_back(handlers: dict[int, Handler]) -> None:
+    """Undo `take_over`."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def terminals() -> list[int]:
@@ -67,13 +87,12 @@ class StopRequest:
         self._kind: type[VitxError] = Preempted
         self._noted_s = -math.inf
         self._owner = os.getpid()
-        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+        self._same_request_s = _SAME_REQUEST_OF_RANK_S if "RANK" in os.environ else SAME_REQUEST_S
+        self._previous: dict[int, Handler] = {}
 
     def __enter__(self) -> StopRequest:
         self._terminals = terminals()
-        for number in HANDLED:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._note)
+        self._previous = take_over(self._note)
         return self
 
     def __exit__(
@@ -82,8 +101,7 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        give_back(self._previous)
 
     def __bool__(self) -> bool:
         return self._agreed if self._world.size > 1 else self.reason is not None
@@ -108,7 +126,7 @@ class StopRequest:
             # A loader worker inherited this handler; its parent decides when it ends.
             return
         before, self._noted_s = self._noted_s, time.monotonic()
-        if self._noted_s - before < SAME_REQUEST_S:
+        if self._noted_s - before < self._same_request_s:
             return
         kind = end_of(number)
         if before > 0:

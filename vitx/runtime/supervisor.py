@@ -11,11 +11,18 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
 
 from vitx import errors
 from vitx.errors import RankLostError, VitxError
-from vitx.runtime.signals import HANDLED, SAME_REQUEST_S, end_of, leave, terminals
+from vitx.runtime.signals import (
+    SAME_REQUEST_S,
+    Handler,
+    end_of,
+    give_back,
+    leave,
+    take_over,
+    terminals,
+)
 
 DUMP = signal.SIGQUIT
 """What makes a rank write the stacks of its threads."""
@@ -104,16 +111,14 @@ class Supervisor:
         self._ranks: list[Rank] = []
         self._asked: list[signal.Signals] = []
         self._asked_at = float("-inf")
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Handler] = {}
 
     def add(self, rank: Rank) -> None:
         """Watch one more."""
         self._ranks.append(rank)
 
     def __enter__(self) -> Supervisor:
-        for number in HANDLED:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._pass_on)
+        self._previous = take_over(self._pass_on)
         return self
 
     def __exit__(
@@ -123,8 +128,7 @@ class Supervisor:
         trace: TracebackType | None,
     ) -> None:
         self._kill_all()
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        give_back(self._previous)
 
     def wait(self) -> None:
         """Wait until all have ended, and end as they did.
@@ -208,8 +212,10 @@ class Supervisor:
             _, report, rank = min(causes, key=lambda cause: cause[0])
             raise self._of_bug(report, rank) if report.kind == "bug" else report.as_error()
         silent = [rank for report, rank in reports if report is None and not rank.given_up]
+        # NCCL aborts a rank that waited in vain for another.
+        told = [rank for rank in silent if rank.status != signal.SIGABRT]
         # Woken up for a last word, one that hung may have told a consequence.
-        silent = silent or [rank for rank in self._ranks if rank.given_up]
+        silent = told or [rank for rank in self._ranks if rank.given_up] or silent
         for number in self._asked:
             if any(rank.status == number for rank in silent):
                 raise end_of(number)(f"stopped by {number.name} before training began")
@@ -223,13 +229,13 @@ class Supervisor:
         sys.stderr.write(report.text)
         last = report.text.strip().splitlines()[-1]
         return RankLostError(
-            f"rank {rank.number} failed: {last} (its traceback is above); the same command goes "
+            f"{self._name(rank)} failed: {last} (its traceback is above); the same command goes "
             "on from the newest checkpoint"
         )
 
     def _of_silence(self, rank: Rank) -> RankLostError:
         """Return what is said of a rank that left no word."""
-        name = f"rank {rank.number} (process {rank.pid})"
+        name = self._name(rank)
         again = "the same command goes on from the newest checkpoint"
         if rank.given_up:
             sys.stderr.write(self._output(rank))
@@ -244,6 +250,11 @@ class Supervisor:
         by = signal.Signals(-code).name
         hint = "; out of memory? smaller runtime.micro_batch" if by == "SIGKILL" else ""
         return RankLostError(f"{name} was ended by {by}{hint}; {again}")
+
+    def _name(self, rank: Rank) -> str:
+        if len(self._ranks) == 1:
+            return f"process {rank.pid}"
+        return f"rank {rank.number} (process {rank.pid})"
 
     def _output(self, rank: Rank) -> str:
         try:

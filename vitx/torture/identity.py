@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TIMES = {"seconds", "train/images_per_second", "train/data_wait"}
+_TIMES = {"seconds", "train/images_per_second", "train/data_wait", "train/exact_sums"}
 _OF_THE_MACHINE = {"images_per_second", "peak_memory_bytes"}
 
 

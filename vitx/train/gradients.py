@@ -21,10 +21,12 @@ class Gradients(Protocol):
     Attributes:
         forward: what the objective calls.
         divisor: the loss of each pass is divided by it.
+        spent_s: seconds so far of what an ordinary run does not do.
     """
 
     forward: nn.Module
     divisor: int
+    spent_s: float
 
     def of_pass(self, *, last: bool) -> AbstractContextManager[None]:
         """Surround forward and backward of a pass; `last` of this rank in the step."""
@@ -35,6 +37,8 @@ class Gradients(Protocol):
 
 class Accumulated:
     """Of one process: backward adds up."""
+
+    spent_s = 0.0
 
     def __init__(self, forward: nn.Module, *, passes: int) -> None:
         self.forward, self.divisor = forward, passes
@@ -56,6 +60,8 @@ class Averaged:
         passes: of this rank in a step.
         world: the ranks.
     """
+
+    spent_s = 0.0
 
     def __init__(
         self, forward: nn.Module, helper: nn.Module | None, *, passes: int, world: World

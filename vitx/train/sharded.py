@@ -46,6 +46,8 @@ class Sharded:
         passes: of this rank in a step.
     """
 
+    spent_s = 0.0
+
     def __init__(self, forward: nn.Module, *, passes: int) -> None:
         assert isinstance(forward, FSDPModule)  # noqa: S101 (as `shard` made it)
         self.forward: nn.Module = forward
