@@ -186,3 +186,10 @@ def live_processes() -> Iterator[tuple[int, str, int]]:
             state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             if state != "Z":
                 yield int(folder.name), state, int(session)
+
+
+def words_of(pid: int) -> list[str]:
+    """Return the command line of a process; nothing where it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    return []

@@ -28,6 +28,19 @@ def end_of(number: int) -> type[Interrupted] | type[Preempted]:
     return Interrupted if number == signal.SIGINT else Preempted
 
 
+def hand_on(number: int, before: Callable[[int, FrameType | None], Any] | int | None) -> None:
+    """Let who handled a signal before this run did act on it, now that all is saved.
+
+    So a launcher of jobs comes to send one back into its queue.
+
+    Args:
+        number: the signal that ended the run.
+        before: its handler before the run; none, or Python's own, does nothing.
+    """
+    if callable(before) and before is not signal.default_int_handler:
+        before(number, None)
+
+
 def terminals() -> list[int]:
     """Return which of stdout and stderr are terminals."""
     return [number for number in (1, 2) if os.isatty(number)]
@@ -84,6 +97,8 @@ class StopRequest:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if isinstance(error, Preempted) and self._number:
+            hand_on(self._number, self._previous.get(self._number))
 
     def __bool__(self) -> bool:
         return self._agreed if self._world.size > 1 else self.reason is not None

@@ -14,8 +14,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from vitx import errors
-from vitx.errors import RankLostError, VitxError
-from vitx.runtime.signals import HANDLED, SAME_REQUEST_S, end_of, leave, terminals
+from vitx.errors import Preempted, RankLostError, VitxError
+from vitx.runtime.signals import HANDLED, SAME_REQUEST_S, end_of, hand_on, leave, terminals
 
 DUMP = signal.SIGQUIT
 """What makes a rank write the stacks of its threads."""
@@ -125,6 +125,8 @@ class Supervisor:
         self._kill_all()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if isinstance(error, Preempted) and self._asked:
+            hand_on(self._asked[0], self._previous.get(self._asked[0]))
 
     def wait(self) -> None:
         """Wait until all have ended, and end as they did.
