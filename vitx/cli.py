@@ -171,13 +171,23 @@ def _report(error: Exception | VitxError, words: list[str]) -> int:
     title = f"vitx {verb}".strip()
     known = _as_vitx_error(error, verb, words[1:])
     if known is not None:
-        sys.stderr.write(f"{title}: {shown(str(known))}\n")
+        line = shown(f"{title}: {known}")
+        sys.stderr.write(f"{line}\n")
+        _leave_word(known, line, known.exit_code)
         return known.exit_code
-    sys.stderr.write(shown("".join(traceback.format_exception(error))))
+    lines = shown("".join(traceback.format_exception(error)))
     sys.stderr.write(
-        f"{title}: this is a bug in vitx {__version__}; please report the lines above\n"
+        f"{lines}{title}: this is a bug in vitx {__version__}; please report the lines above\n"
     )
+    _leave_word(error, lines, 1)
     return 1
+
+
+def _leave_word(error: Exception, text: str, code: int) -> None:
+    if "RANK" in os.environ:  # one of several processes, which torchrun may have started
+        from vitx.runtime.root_cause import leave_word
+
+        leave_word(error, text, code)
 
 
 def _as_vitx_error(error: Exception, verb: str, args: list[str]) -> VitxError | None:

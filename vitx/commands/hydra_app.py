@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -50,12 +50,20 @@ class Job:
 
 
 class Jobs:
-    """The jobs of one command line, carried out one after the other, and how they ended."""
+    """The jobs of one command line, carried out one after the other, and how they ended.
+
+    Attributes:
+        sent: whether a launcher sent them here, to another process than that of the command line.
+    """
 
     def __init__(self, verb: str, task: Callable[[Job], str]) -> None:
         self._verb, self._task = verb, task
+        self.sent = False
         self.errors: list[Exception] = []
         self.lines: list[str] = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"sent": True}
 
     def carry_out(self, job: Job) -> None:
         """Carry out one job; an error of it is kept, since Hydra would print it in its own way."""
@@ -129,6 +137,7 @@ def run_verb(
 
     Raises:
         SweepError: some jobs of a sweep failed; the others were done.
+        VitxError: as a single job ended, or a sweep that was asked to stop.
     """
     words = split(verb, args)
     if words.value_of("--cfg", "-c") == "job":
@@ -146,18 +155,28 @@ def run_verb(
         if job.sweep_dir is not None:
             _keep_from_others(job.sweep_dir / "multirun.yaml")
         jobs.carry_out(job)
+        if jobs.sent:
+            for error in jobs.errors:
+                raise error  # the launcher takes it back to where it was typed
 
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to our own boundary as they are
     sys.argv = [f"vitx {verb}", *args]
-    hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(conf_dir()), config_name=verb)(
-        start
-    )()
+    application = hydra.main(
+        version_base=HYDRA_VERSION_BASE, config_path=str(conf_dir()), config_name=verb
+    )(start)
+    try:
+        application()
+    except VitxError as failure:
+        if not words.multirun or isinstance(failure, (Interrupted, Preempted)):
+            raise
+        raise SweepError(f"a job failed: {failure}") from failure
     if not words.multirun:
         for error in jobs.errors:
             raise error
         return 0
-    print(shown("\n".join(["", f"sweep of {len(jobs.lines)} jobs", *jobs.lines])))
+    if jobs.lines:
+        print(shown("\n".join(["", f"sweep of {len(jobs.lines)} jobs", *jobs.lines])))
     jobs.raise_errors()
     return 0
 

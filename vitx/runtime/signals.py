@@ -48,6 +48,19 @@ def give_back(handlers: dict[int, Handler]) -> None:
         signal.signal(number, handler)
 
 
+def hand_on(number: int, before: Callable[[int, FrameType | None], Any] | int | None) -> None:
+    """Let who handled a signal before this run did act on it, now that all is saved.
+
+    So a launcher of jobs comes to send one back into its queue.
+
+    Args:
+        number: the signal that ended the run.
+        before: its handler before the run; none, or Python's own, does nothing.
+    """
+    if callable(before) and before is not signal.default_int_handler:
+        before(number, None)
+
+
 def terminals() -> list[int]:
     """Return which of stdout and stderr are terminals."""
     return [number for number in (1, 2) if os.isatty(number)]
@@ -102,6 +115,8 @@ class StopRequest:
         trace: TracebackType | None,
     ) -> None:
         give_back(self._previous)
+        if isinstance(error, Preempted) and self._number:
+            hand_on(self._number, self._previous.get(self._number))
 
     def __bool__(self) -> bool:
         return self._agreed if self._world.size > 1 else self.reason is not None

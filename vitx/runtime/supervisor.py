@@ -13,12 +13,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from vitx import errors
-from vitx.errors import RankLostError, VitxError
+from vitx.errors import Preempted, RankLostError, VitxError
 from vitx.runtime.signals import (
     SAME_REQUEST_S,
     Handler,
     end_of,
     give_back,
+    hand_on,
     leave,
     take_over,
     terminals,
@@ -129,6 +130,8 @@ class Supervisor:
     ) -> None:
         self._kill_all()
         give_back(self._previous)
+        if isinstance(error, Preempted) and self._asked:
+            hand_on(self._asked[0], self._previous.get(self._asked[0]))
 
     def wait(self) -> None:
         """Wait until all have ended, and end as they did.
