@@ -18,7 +18,8 @@ from types import TracebackType
 
 import pytest
 
-from tests.train.programs import PATIENCE_S, ROOT, live_processes, until
+from tests.train.programs import ROOT, live_processes, until
+from vitx.torture.programs import PATIENCE_S
 
 NETWORK = "10.77.0"
 CONFIGURED_S = 20  # what changing a part of it may take
