@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or that of the `VitxError` that ended it, or 1 for a bug.
     """
+    if argv is None:
+        _insist_on_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(words)
@@ -59,6 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _report(Interrupted("interrupted"), words)
     return code
+
+
+def _insist_on_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale would have names of files otherwise."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _came_of_interrupt(error: BaseException) -> bool:

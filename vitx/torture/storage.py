@@ -27,13 +27,10 @@ def filled(bench: Bench) -> Facts:
     words = (LONG, _FEW_EVALUATIONS)
     with bench.at("full-disk") as place:
         place.stop_at(3, *words)
-        disk, saved = place.folder / "disk", place.run / "checkpoints"
-        disk.mkdir()
-        program = place.train(*words, stopped=True, apart={"tmpfs": [str(disk), _SMALL_BYTES]})
-        with _inside(program, disk) as small:
-            shutil.copytree(saved, small / "checkpoints")
-            shutil.rmtree(saved)
-            saved.symlink_to(disk / "checkpoints")
+        saved = place.run / "checkpoints"
+        program = place.train(*words, stopped=True, apart={"tmpfs": [str(saved), _SMALL_BYTES]})
+        with _inside(program, saved) as small:
+            shutil.copytree(saved, small, dirs_exist_ok=True)
             before = contents(small)
             with held(*bench.validation_pictures()) as somebody_waits:
                 program.signal(signal.SIGCONT)
@@ -43,8 +40,8 @@ def filled(bench: Bench) -> Facts:
             (small / "ballast").unlink()
             demand_equal(sorted(contents(small)), sorted(before), "files on the disk")
             demand(contents(small) == before, "checkpoints as they were", "other bytes")
-            saved.unlink()
-            shutil.copytree(small / "checkpoints", saved)
+            shutil.rmtree(saved)
+            shutil.copytree(small, saved)
         return {"exit_code": _STORAGE, "checkpoints_missed": 3, "sha256": place.finish(*words)}
 
 
