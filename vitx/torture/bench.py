@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -116,6 +117,10 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self.start.close()
 
+    def own_pictures(self) -> Path:
+        """Return a copy of the pictures that no other fault touches."""
+        return Path(shutil.copytree(self.bench.pictures, self.folder / "pictures"))
+
     def train(
         self,
         *more: str,
@@ -214,6 +219,7 @@ def kept(run: Path) -> dict[str, bytes]:
 
 # What may differ between sessions of a run, and changes nothing of its result.
 _MAY_CHANGE = (
+    "dataset.path=",
     "runtime.devices=",
     "runtime.max_restarts=",
     "runtime.step_timeout_s=",

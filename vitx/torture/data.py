@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from vitx.torture.bench import TWO, Bench, Place
@@ -34,7 +33,7 @@ _OVERFLOWS = (
 def unreadable(bench: Bench) -> Facts:
     """Damage a picture: the run ends and names it, or goes on without it, always alike."""
     with bench.at("bad-picture") as place:
-        pictures = _copied(place)
+        pictures = place.own_pictures()
         file = pictures / _BAD
         file.write_bytes(file.read_bytes()[:60])
         words, two = (f"dataset.path={pictures}",), bench.devices > 1
@@ -93,15 +92,11 @@ def not_a_number(bench: Bench) -> Facts:
         return facts
 
 
-def _copied(place: Place) -> Path:
-    return Path(shutil.copytree(place.bench.pictures, place.folder / "pictures"))
-
-
 def _black_but_one(place: Place) -> Path:
     """Return a copy of the pictures, all black but for a white one."""
     from PIL import Image
 
-    pictures = _copied(place)
+    pictures = place.own_pictures()
     for file in pictures.glob("*/*/*"):
         Image.new("RGB", (12, 12)).save(file)
     Image.new("RGB", (12, 12), "white").save(pictures / _BAD)

@@ -28,10 +28,12 @@ def killed(bench: Bench) -> Facts:
 def hung(bench: Bench) -> Facts:
     """Stop a loader process as if it hung: the run ends in time."""
     with bench.at("hang-loader") as place:
-        program = place.begun(LONG, "dataset.workers=1")
+        # Others hold up whoever opens their pictures meanwhile.
+        pictures = f"dataset.path={place.own_pictures()}"
+        program = place.begun(LONG, "dataset.workers=1", pictures)
         os.kill(program.children()[-1], signal.SIGSTOP)
         _ended(program, _TIMEOUT_S + _NOTICED_WITHIN_S)
-        return _gone_on_with(place)
+        return _gone_on_with(place, pictures)
 
 
 def _ended(program: Program, within_s: float) -> None:
@@ -47,5 +49,5 @@ def _ended(program: Program, within_s: float) -> None:
     until(lambda: not program.session(), GONE_WITHIN_S, what="the end of all processes")
 
 
-def _gone_on_with(place: Place) -> Facts:
-    return {"exit_code": _DATA, "sha256": place.finish(LONG)}
+def _gone_on_with(place: Place, *more: str) -> Facts:
+    return {"exit_code": _DATA, "sha256": place.finish(LONG, *more)}
