@@ -90,9 +90,11 @@ class Turns(Callback):
         self.writer.close()
 
 
-def take_turns(folder: Path, *, model: str, pairs: int, steps: int | None) -> tuple[Turns, int]:
+def take_turns(
+    folder: Path, *, model: str, device: str, pairs: int, steps: int | None
+) -> tuple[Turns, int]:
     """Train in turns; return what they took, and the steps of a turn."""
-    words = [f"model={model}", "ema.decay=0.999", "runtime.device=cpu"]
+    words = [f"model={model}", "ema.decay=0.999", f"runtime.device={device}"]
     config = resolve(compose("train", words), TrainConfig)
     steps = steps or gather(config, start_step=0).plan.steps_per_epoch
     words.append(f"epochs={steps * (2 * pairs + 1)}st")
@@ -139,6 +141,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="xcit_n12")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--pairs", type=int, default=12, help="turns with and without a checkpoint")
     parser.add_argument("--steps", type=int, help="training steps of a turn; default: an epoch")
     parser.add_argument("--runs", type=int, default=7, help="commits that are timed")
@@ -147,7 +150,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vitx-checkpoint-", dir=args.folder) as name:
         folder, share = Path(name), CpuShare(os.getpgrp())
         turns, steps = take_turns(
-            folder / "run", model=args.model, pairs=args.pairs, steps=args.steps
+            folder / "run",
+            model=args.model,
+            device=args.device,
+            pairs=args.pairs,
+            steps=args.steps,
         )
         others = share.of_others()
         newest = max((folder / "run").iterdir())
@@ -192,9 +199,16 @@ def main() -> None:
     )
     print_record(
         "checkpoint",
-        {"model": args.model, "bytes": size, "turn_seconds": round(turn_s, 3), "steps": steps}
+        {
+            "model": args.model,
+            "device": args.device,
+            "bytes": size,
+            "turn_seconds": round(turn_s, 3),
+            "steps": steps,
+        }
         | {"overhead": [round(each, 5) for each in (share_of, low, high)]}
         | {"added_seconds": [round(each, 4) for each in (added_s, least_s, most_s)]}
+        | {"turn_seconds": round(turn_s, 3)}
         | {"of_others": round(others, 3), "pairs": len(added)}
         | {
             f"{name.replace(', ', '_').replace(' ', '_')}_seconds": round(each, 4)

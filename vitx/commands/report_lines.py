@@ -165,7 +165,8 @@ def _processes(config: TrainConfig, machine: Machine) -> str:
     if machine.world.size == 1:
         return ""
     how = "exact_world" if config.runtime.exact_world else config.runtime.strategy.name
-    return f"{machine.world.size} processes ({how}), each on "
+    where = "all" if ":" in config.runtime.device else "each"
+    return f"{machine.world.size} processes ({how}), {where} on "
 
 
 def _optimizer(config: TrainConfig) -> str:

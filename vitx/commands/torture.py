@@ -84,6 +84,7 @@ def _inflict(faults: list[Fault], config: TortureConfig, folder: Path, rows: lis
         folder=folder,
         kills=config.kills,
         devices=config.devices,
+        device=config.device,
         seed=config.seed,
         say=progress,
     )

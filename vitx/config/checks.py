@@ -160,12 +160,16 @@ def _ranges(config: TrainConfig) -> Iterator[str]:
 
 
 def _processes(runtime: RuntimeConfig) -> Iterator[str]:
-    several = runtime.devices is None or runtime.devices > 1
-    if several and ":" in runtime.device:
+    if runtime.devices is None and ":" in runtime.device:
         kind = runtime.device.partition(":")[0]
         yield (
-            f"runtime.device={runtime.device} is one device, runtime.devices={runtime.devices} "
-            f"processes want one each; set runtime.device={kind}"
+            f"runtime.device={runtime.device} is one device, runtime.devices=null is a process "
+            f"for each; set runtime.device={kind}, or type how many share that one"
+        )
+    if (runtime.devices or 1) > 1 and ":" in runtime.device and runtime.strategy is Strategy.fsdp:
+        yield (
+            f"runtime.device={runtime.device}: parts of a model on one device save nothing; "
+            "strategy=ddp shares it"
         )
     if runtime.exact_world and runtime.strategy is Strategy.fsdp:
         yield "runtime.exact_world=true: every process needs the whole model; strategy=ddp has it"

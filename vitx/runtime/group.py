@@ -143,7 +143,9 @@ class Group(World):
         return held
 
 
-def join(*, setup_timeout_s: int, step_timeout_s: int, store: Path | None = None) -> Group:
+def join(
+    *, setup_timeout_s: int, step_timeout_s: int, store: Path | None = None, nccl: bool = True
+) -> Group:
     """Meet the other ranks, which the environment counts as torchrun does.
 
     Args:
@@ -152,6 +154,7 @@ def join(*, setup_timeout_s: int, step_timeout_s: int, store: Path | None = None
         store: a file in a private folder where ranks of one machine meet, and talk over its
             loopback interface alone; None goes by `MASTER_ADDR` and `MASTER_PORT`, and by the
             interface that leads there unless the environment names another.
+        nccl: whether each has a GPU of its own, if there are GPUs; several on one talk over gloo.
 
     Returns:
         The ranks, all of them there.
@@ -169,7 +172,7 @@ def join(*, setup_timeout_s: int, step_timeout_s: int, store: Path | None = None
     )
     if dist.is_initialized():  # the jobs of a sweep under torchrun share it
         return world
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if nccl and torch.cuda.is_available() else "gloo"
     seconds = datetime.timedelta(seconds=setup_timeout_s)
     try:
         meeting = _meet_at(store, world, seconds)

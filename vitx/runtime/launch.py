@@ -184,6 +184,7 @@ def _join(runtime: RuntimeConfig, store: Path | None) -> World:
         setup_timeout_s=runtime.setup_timeout_s,
         step_timeout_s=runtime.step_timeout_s,
         store=store,
+        nccl=not runtime.device.startswith("cuda:"),
     )
 
 

@@ -43,6 +43,7 @@ class Bench:
         folder: where everything is put.
         kills: how many processes the row of kills ends.
         devices: most processes of a run.
+        device: what computes.
         seed: of what is drawn.
         say: tells how far it is.
     """
@@ -50,6 +51,7 @@ class Bench:
     folder: Path
     kills: int = 20
     devices: int = 4
+    device: str = "cpu"
     seed: int = 0
     say: Callable[[str], object] = lambda _: None
     _references: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -70,7 +72,8 @@ class Bench:
 
     def words(self, *more: str) -> tuple[str, ...]:
         """Return the words of a run with augmentation, mixup, dropout, average, accumulation."""
-        return ("train", *WORDS, f"dataset.path={self.pictures}", *more)
+        where = (f"dataset.path={self.pictures}", f"runtime.device={self.device}")
+        return ("train", *WORDS, *where, *more)
 
     def draw(self, name: str) -> random.Random:
         """Return what a fault draws from: a function of the seed and its name."""

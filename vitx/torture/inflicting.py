@@ -98,7 +98,7 @@ def command(fault: Fault, bench: Bench) -> str:
     usual = Bench(bench.folder)
     differing = [
         f"{name}={getattr(bench, name)}"
-        for name in ("kills", "devices", "seed")
+        for name in ("kills", "devices", "device", "seed")
         if getattr(bench, name) != getattr(usual, name)
         and (name != "kills" or fault.name == name[:4])
     ]

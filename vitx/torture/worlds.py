@@ -49,7 +49,8 @@ def of_evaluation(bench: Bench) -> Facts:
         place.finish()
         found = []
         for ranks in numbers:
-            words = (f"run={place.run}", f"suite=of-{ranks}", "batch_size=4", f"devices={ranks}")
+            on = (f"device={bench.device}", f"devices={ranks}")
+            words = (f"run={place.run}", f"suite=of-{ranks}", "batch_size=4", *on)
             place.start.done("eval", *words)
             numbers_said = read(place.run / f"eval/of-{ranks}.json")
             numbers_said.pop("suite", None)

@@ -8,7 +8,6 @@ ones are replayed in the order of the passes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vitx.runtime.stopwatch import Stopwatch
 from vitx.runtime.world import World
 from vitx.train.gradients import put_back
 
@@ -77,8 +77,8 @@ class Summed:
         self, forward: nn.Module, trained: nn.Module, *, accumulation: int, world: World
     ) -> None:
         self.forward, self.divisor, self._world = forward, accumulation, world
-        self.spent_s = 0.0
         self._parameters = [each for each in trained.parameters() if each.requires_grad]
+        self._stopwatch = Stopwatch(self._parameters[0].device)
         self._tree = TreeSum(accumulation // world.size)
         self._statistics = _Statistics(trained, world)
 
@@ -87,18 +87,25 @@ class Summed:
         """Take what the pass leaves."""
         self._statistics.begin()
         yield
-        started = time.perf_counter()
-        gradients = []
-        for each in self._parameters:
-            gradients.append(torch.zeros_like(each) if each.grad is None else each.grad)
-            each.grad = None
-        self._tree.add(gradients)
-        self._statistics.take()
-        self.spent_s += time.perf_counter() - started
+        with self._stopwatch.running():
+            gradients = []
+            for each in self._parameters:
+                gradients.append(torch.zeros_like(each) if each.grad is None else each.grad)
+                each.grad = None
+            self._tree.add(gradients)
+            self._statistics.take()
 
     def of_batch(self) -> None:
         """Add up what all ranks have."""
-        started = time.perf_counter()
+        with self._stopwatch.running():
+            self._add_up()
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds so far that the sums took on the device."""
+        return self._stopwatch.seconds
+
+    def _add_up(self) -> None:
         gradients = self._tree.total()
         if self._world.size > 1:
             flat = torch.cat([each.reshape(-1) for each in gradients])
@@ -106,7 +113,6 @@ class Summed:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self._statistics.replay()
-        self.spent_s += time.perf_counter() - started
 
 
 def _top_of_tree(flat: Tensor, ranks: int) -> Tensor:

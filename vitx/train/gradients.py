@@ -21,12 +21,14 @@ class Gradients(Protocol):
     Attributes:
         forward: what the objective calls.
         divisor: the loss of each pass is divided by it.
-        spent_s: seconds so far of what an ordinary run does not do.
     """
 
     forward: nn.Module
     divisor: int
-    spent_s: float
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds so far of what an ordinary run does not do."""
 
     def of_pass(self, *, last: bool) -> AbstractContextManager[None]:
         """Surround forward and backward of a pass; `last` of this rank in the step."""

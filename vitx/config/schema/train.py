@@ -74,7 +74,8 @@ class RuntimeConfig:
     """The machine."""
 
     device: str = field(default="auto", metadata={"may_change": True})
-    """auto, cpu, cuda, cuda:1, mps."""
+    """auto, cpu, cuda, cuda:1, mps. Several processes have a GPU each; all of them that with a
+    number, for trying things out."""
     devices: int | None = field(default=1, metadata={"may_change": True})
     """Processes on this machine, one a GPU; null is as many as it has GPUs."""
     strategy: Strategy = field(default=Strategy.ddp, metadata={"may_change": True})

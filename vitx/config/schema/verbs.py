@@ -95,6 +95,9 @@ class TortureConfig:
     """How often the fault `kill` kills: half on one process, half on two."""
     devices: int = 4
     """Most processes of a run; faults that take more are skipped."""
+    device: str = "cpu"
+    """What computes, as of runtime.device; cuda:0 is for several processes at a time. Whether a GPU
+    comes to the same bits twice is part of what is tried."""
     seed: int = 0
     """Of what is drawn: moments, processes, bits."""
     folder: str | None = field(default=None, metadata={"path": True})
