@@ -1,0 +1,3 @@
+from tests.train.fixtures import vitx
+
+__all__ = ["vitx"]
