@@ -93,7 +93,7 @@ if [ ! -e $(BIN)/pip ] && [ "$$(free_mb $(VENV))" -lt $(DISK_MB) ]; then disk_fu
 echo "Setting up $(VENV) with Python $$version: about two minutes, watch $(LOG)"
 $(PYTHON) -m venv $(VENV) > $(LOG) 2>&1 || explain venv
 $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
-    -c constraints.txt -e '.[dev]' >> $(LOG) 2>&1 || explain pip
+    -c constraints.txt -e '.[dev,slurm]' >> $(LOG) 2>&1 || explain pip
 mv $$mark $(STAMP)
 endef
 export SETUP
