@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vitx.commands.eval import run as score
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.commands.train import run
 from vitx.config.resolve import resolve
 from vitx.config.schema import EvalConfig, TrainConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,10 @@ def compose(
 
 def _sweep_dir() -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    return str(runs_dir() / "sweeps" / now)
+    names = chain([now], (f"{now}-{number}" for number in count(2)))
+    return next(
+        path for name in names if not os.path.lexists(path := str(runs_dir() / "sweeps" / name))
+    )
 
 
 def _variable(name: str, *default: str | None) -> str | None:

@@ -35,6 +35,7 @@ from vitx.config.schema.choices import (
     ScheduleKind,
     Stem,
     Strategy,
+    SweepAction,
     Teaching,
     WandbMode,
     Weights,
@@ -62,7 +63,13 @@ from vitx.config.schema.train import (
     TrainConfig,
     WandbConfig,
 )
-from vitx.config.schema.verbs import EvalConfig, ImportConfig, ModelsConfig, RecipeConfig
+from vitx.config.schema.verbs import (
+    EvalConfig,
+    ImportConfig,
+    ModelsConfig,
+    RecipeConfig,
+    SweepConfig,
+)
 
 __all__ = [
     "AugmentationConfig",
@@ -109,6 +116,8 @@ __all__ = [
     "ScheduleKind",
     "Stem",
     "Strategy",
+    "SweepAction",
+    "SweepConfig",
     "TeacherConfig",
     "TeacherSource",
     "Teaching",

@@ -1,0 +1,293 @@
+"""The jobs of a sweep carried out, kept in its ledger, and what the sweep ends with."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from vitx.commands.job import Job, job_of
+from vitx.errors import (
+    Interrupted,
+    Paused,
+    Preempted,
+    StorageError,
+    SweepError,
+    UsageError,
+    VitxError,
+    as_storage_error,
+)
+from vitx.redaction import redacted, shown
+from vitx.runs import now
+from vitx.sweeps.ledger import Entry, Ledger, State, Sweep, run_dir_in
+from vitx.sweeps.standing import Standing, look
+
+Task = Callable[[DictConfig, Job], str]
+Place = Callable[[DictConfig, Job], Path | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """A sweep that goes on.
+
+    Attributes:
+        ledger: which one.
+        failed: whether jobs whose settings were refused are tried again.
+    """
+
+    ledger: Ledger
+    failed: bool
+
+
+class Sweeping:
+    """A sweep while it is carried out: conducts Hydra's sweeper, and carries out its jobs.
+
+    A launcher may carry jobs out in processes of its own, each with a copy of this object: what
+    they share is the ledger.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        argv: Sequence[str],
+        task: Task,
+        *,
+        place: Place,
+        varied: frozenset[str],
+        again: Again | None,
+    ) -> None:
+        self._verb, self._argv, self._task = verb, tuple(argv), task
+        self._place, self._varied, self._again = place, varied, again
+        self._ledger: Ledger | None = again.ledger if again else None
+        self._stopped: VitxError | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger; there is one once the folder of the sweep is known."""
+        assert self._ledger is not None  # noqa: S101 (see above)
+        return self._ledger
+
+    def jobs(self, folder: Path, expanded: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+        """Return the jobs of the sweep: those of its ledger, where it has been begun already.
+
+        Raises:
+            StorageError: the folder holds another sweep.
+        """
+        if self._ledger is None:
+            self._ledger = Ledger(folder, kept=_leads())
+        if not (_leads() and self.ledger.exists()):
+            return expanded
+        sweep = self.ledger.read()
+        known = [job.overrides for job in sweep.jobs]
+        if self._again is None:  # typed once more, with hydra.sweep.dir: it goes on
+            same = [tuple(map(redacted, job)) for job in expanded] == known
+            if sweep.verb != self._verb or not same:
+                raise StorageError(
+                    f"{folder} holds another sweep; choose another hydra.sweep.dir, or go on with "
+                    f"it: vitx sweep resume {folder}"
+                )
+            self._again = Again(ledger=self.ledger, failed=True)
+        return known
+
+    @contextmanager
+    def begun(
+        self,
+        folder: Path,
+        jobs: Sequence[Sequence[str]],
+        compose: Callable[[int], DictConfig],
+    ) -> Iterator[Sequence[int]]:
+        """Hold the sweep, with every job in its ledger.
+
+        Yields:
+            The numbers of the jobs that are to be run.
+
+        Raises:
+            RunInUseError: another process carries it out.
+            StorageError: the ledger can't be written, or one of its jobs has another directory now.
+        """
+        if not _leads():
+            self.ledger.begin(self._described(jobs, compose))
+            yield range(len(jobs))
+            return
+        with self.ledger.locked():
+            if self._again is None:
+                self.ledger.begin(self._described(jobs, compose))
+                yield range(len(jobs))
+            else:
+                yield self._go_on(self._again, compose)
+
+    def carry_out(self, config: DictConfig, job: Job) -> None:
+        """Carry out one job; an error of it is kept, since Hydra would print it in its own way."""
+        if self._stopped:
+            return
+        before = self.ledger.known(job.number).started
+        self._note(
+            job,
+            state=State.running,
+            started=before or now(),
+            **dict.fromkeys(("exit_code", "outcome", "error", "ended")),
+        )
+        try:
+            outcome = self._task(config, job)
+        except KeyboardInterrupt:
+            self._end_badly(job, Interrupted("interrupted"))
+        except Exception as error:  # noqa: BLE001 (every one of them is said and written down)
+            self._end_badly(job, error)
+        else:
+            self._note(job, state=State.finished, exit_code=0, outcome=outcome, ended=now())
+
+    def conclude(self) -> None:
+        """Say how the jobs ended, and end the sweep as they did.
+
+        Raises:
+            SweepError: some failed.
+            VitxError: a request to stop ended it, or `stop_at` its jobs.
+        """
+        jobs = self.ledger.jobs()
+        lines = (f"{job.number:>3}  {job.label}  {_ended(job)}" for job in jobs)
+        print(shown("\n".join(["", f"sweep of {len(jobs)} jobs", *lines])))
+        if self._stopped:
+            raise self._stopped
+        if failed := [job for job in jobs if job.state is State.failed]:
+            raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed")
+        for job in jobs:
+            if job.state is State.preempted:
+                by_user = job.exit_code == Interrupted.exit_code
+                raise (Interrupted if by_user else Preempted)(job.error or "stopped")
+
+    def _described(
+        self, jobs: Sequence[Sequence[str]], compose: Callable[[int], DictConfig]
+    ) -> Sweep:
+        entries = []
+        for number, overrides in enumerate(jobs):
+            config = compose(number)  # one that can't be composed is refused before any begins
+            job = job_of(config.hydra, self._varied)
+            entries.append(
+                Entry(
+                    number=number,
+                    overrides=tuple(overrides),
+                    label=job.label,
+                    run_dir=self._where(config, job),
+                )
+            )
+        return Sweep(
+            verb=self._verb,
+            argv=self._argv,
+            typed_in=str(Path.cwd()),
+            started=now(),
+            jobs=tuple(entries),
+        )
+
+    def _where(self, config: DictConfig, job: Job) -> str | None:
+        try:
+            run = self._place(config, job)
+        except VitxError:
+            return None  # it is refused when its turn comes
+        return None if run is None else run_dir_in(self.ledger.folder, run)
+
+    def _go_on(self, again: Again, compose: Callable[[int], DictConfig]) -> list[int]:
+        """Write down what was found of each job, and return those that are due."""
+        found = look(self.ledger, held=False)
+        due = [each for each in found if each.is_due(failed=again.failed)]
+        for each in due:
+            self._refuse_other_place(each.job, compose)
+            if run := each.job.run_in(self.ledger.folder):
+                run.refuse_in_use()
+        changed = {each.job.number: _as_found(each) for each in found}
+        self.ledger.begin(self.ledger.read().with_jobs(changed))
+        for each in found:
+            if each.is_refused and each not in due:
+                print(
+                    shown(
+                        f"job {each.job.number} ({each.job.label}) was refused and is left out; "
+                        "failed=true tries it again"
+                    )
+                )
+        return [each.job.number for each in due]
+
+    def _refuse_other_place(self, entry: Entry, compose: Callable[[int], DictConfig]) -> None:
+        config = compose(entry.number)
+        place = self._where(config, job_of(config.hydra, self._varied))
+        if place != entry.run_dir and None not in (place, entry.run_dir):
+            raise StorageError(
+                f"job {entry.number} has its run in {entry.run_dir}, and would now be in {place}; "
+                "go on with it by itself: vitx train resume=DIR"
+            )
+
+    def _end_badly(self, job: Job, error: Exception) -> None:
+        stops = isinstance(error, (Interrupted, Preempted))
+        if stops and not isinstance(error, Paused):  # `stop_at` is for each, this is for all
+            self._stopped = error if isinstance(error, VitxError) else None
+        if not isinstance(error, VitxError):
+            sys.stderr.write(shown("".join(traceback.format_exception(error))))
+        outcome = str(error) if stops else f"failed: {error}"
+        self._say(f"job {job.number} ({job.label}) {outcome}")
+        known = error if isinstance(error, VitxError) else as_storage_error(error)
+        self._note(
+            job,
+            state=State.preempted if stops else State.failed,
+            exit_code=known.exit_code if known else 1,
+            error=str(error),
+            ended=now(),
+        )
+
+    def _note(self, job: Job, **changes: Any) -> None:
+        """Write down how a job stands; a ledger that can't be written is no reason to stop."""
+        try:
+            self.ledger.note(job.number, **changes)
+        except StorageError as error:
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"{shown(f'vitx {self._verb}: {text}')}\n")
+
+
+def _leads() -> bool:
+    """Say whether this process writes: of those that torchrun started, the first one does."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def _as_found(standing: Standing) -> Entry:
+    """Return a job of a sweep that goes on: no longer running, or finished by itself meanwhile."""
+    job, seen = standing.job, standing.state
+    if seen == job.state.name:
+        return job
+    if seen == State.finished.name:
+        top1 = "" if standing.top1 is None else f"top-1 {standing.top1:.2f} %"
+        return dataclasses.replace(job, state=State.finished, exit_code=0, error=None, outcome=top1)
+    return dataclasses.replace(job, state=State.waiting)
+
+
+def _ended(job: Entry) -> str:
+    match job.state:
+        case State.finished:
+            return job.outcome or "finished"
+        case State.failed:
+            return f"failed: {job.error}"
+        case State.preempted:
+            return job.error or "stopped"
+        case State.waiting:
+            return "not begun"
+        case State.running:
+            return "ended without a word"
+
+
+def refuse_several_ranks() -> None:
+    """Refuse to go on with a sweep in processes that torchrun started.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError(
+            "a sweep goes on in one process, not in several of torchrun's; its jobs have "
+            "runtime.devices"
+        )

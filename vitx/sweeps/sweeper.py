@@ -1,0 +1,123 @@
+"""Hydra's own sweeper, which says what it is about to run, and runs what it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from vitx.config.quoting import quote
+from vitx.runs import not_for_others, storage_errors
+
+Overrides = Sequence[str]
+
+
+class Conductor(Protocol):
+    """Who decides what a sweep runs, and keeps what becomes of it."""
+
+    def jobs(self, folder: Path, expanded: Sequence[Overrides]) -> Sequence[Overrides]:
+        """Return the jobs of the sweep, in the order of their numbers.
+
+        Args:
+            folder: of the sweep.
+            expanded: what the command line comes to.
+        """
+        ...
+
+    def begun(
+        self, folder: Path, jobs: Sequence[Overrides], compose: Callable[[int], DictConfig]
+    ) -> AbstractContextManager[Sequence[int]]:
+        """Hold the sweep; entered, it returns the numbers of the jobs to run, ascending.
+
+        Args:
+            folder: of the sweep; made by this.
+            jobs: as of `jobs`.
+            compose: returns the configuration of a job, with Hydra's own section.
+        """
+        ...
+
+
+@contextmanager
+def conducted(conductor: Conductor) -> Iterator[None]:
+    """Have the sweeps that Hydra begins meanwhile be conducted.
+
+    Hydra makes its sweeper of the class that its own configuration names, and no other.
+    """
+    before = BasicSweeper.sweep
+
+    def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
+        _Conducted(sweeper, conductor).sweep(arguments)
+
+    BasicSweeper.sweep = sweep  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        BasicSweeper.sweep = before  # type: ignore[method-assign]
+
+
+class _Conducted:
+    """A sweep of Hydra's sweeper, in which a conductor has the last word."""
+
+    def __init__(self, sweeper: BasicSweeper, conductor: Conductor) -> None:
+        context, config, launcher = sweeper.hydra_context, sweeper.config, sweeper.launcher
+        assert context and config and launcher  # noqa: S101 (it was set up)
+        self._sweeper, self._conductor = sweeper, conductor
+        self._config, self._launcher, self._loader = config, launcher, context.config_loader
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the jobs, each under its number, with whatever launcher."""
+        folder = Path(self._config.hydra.sweep.dir)
+        self._fix(folder)
+        jobs = self._conductor.jobs(folder, self._expanded(arguments))
+        with self._conductor.begun(folder, jobs, lambda number: self._compose(jobs, number)) as due:
+            self._save(folder / "multirun.yaml")
+            for batch in _batches(due, self._sweeper.max_batch_size):
+                overrides = [list(jobs[number]) for number in batch]
+                for returned in self._launcher.launch(overrides, initial_job_idx=batch[0]):
+                    _ = returned.return_value  # raises what a job could not keep to itself
+
+    def _expanded(self, arguments: list[str]) -> list[list[str]]:
+        further = [f"{name}={value}" for name, value in self._sweeper.params.items()]
+        parser = OverridesParser.create(config_loader=self._loader)
+        parsed = parser.parse_overrides([*further, *arguments])
+        return [job for batch in self._sweeper.split_arguments(parsed, None) for job in batch]
+
+    def _fix(self, folder: Path) -> None:
+        """Have every job find the same folder, in whichever process and at whatever time."""
+        with read_write(self._config), open_dict(self._config):
+            self._config.hydra.sweep.dir = str(folder)
+            self._config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(str(folder))}")
+
+    def _compose(self, jobs: Sequence[Overrides], number: int) -> DictConfig:
+        composed: DictConfig = self._loader.load_sweep_config(self._config, list(jobs[number]))
+        with read_write(composed), open_dict(composed):
+            composed.hydra.job.num = number
+        return composed
+
+    def _save(self, file: Path) -> None:
+        """Write down what Hydra composed, once, for owner and group alone."""
+        if file.exists():
+            return
+        with storage_errors(file), open(file, "x", encoding="utf-8", opener=not_for_others) as to:
+            OmegaConf.save(self._config, to)
+
+
+def _batches(numbers: Sequence[int], most: int | None) -> Iterator[list[int]]:
+    """Yield runs of consecutive numbers: a launcher numbers its jobs from the first one on.
+
+    >>> list(_batches([1, 2, 3, 6], 2))
+    [[1, 2], [3], [6]]
+    """
+    batch: list[int] = []
+    for number in numbers:
+        if batch and (number != batch[-1] + 1 or len(batch) == most):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
