@@ -1,10 +1,12 @@
 """For all tests: torch's threads wait as they do in the program; timm as vitx imports it."""
 
+from collections.abc import Generator
 from types import ModuleType
 
 import pytest
 
 from vitx.runtime.openmp import wait_politely
+from vitx.torture.verdicts import Lacking
 
 wait_politely()
 
@@ -17,3 +19,12 @@ def timm() -> ModuleType:
     import timm
 
     return timm
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """Skip what the machine allows no answer to."""
+    try:
+        yield
+    except Lacking as lacking:
+        pytest.skip(str(lacking))

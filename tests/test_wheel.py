@@ -57,14 +57,17 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-def test_wheel_holds_the_package_the_configuration_and_the_recipes(wheel: Path) -> None:
+def test_wheel_holds_the_package_and_all_that_lies_beside_it(wheel: Path) -> None:
     names = names_in(wheel)
-    for folder, pattern in (("vitx", "*.py"), ("conf", "*.yaml"), ("recipes", "*.yaml")):
+    kinds = (("vitx", "*.py"), ("conf", "*.yaml"), ("recipes", "*.yaml"), ("slurm", "*.sbatch"))
+    for folder, pattern in kinds:
         files = [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob(pattern)]
         assert files, f"{folder} is empty"
         prefix = "" if folder == "vitx" else "vitx/"
         assert {prefix + file for file in files} <= names
-    assert not [name for name in names if name.startswith(("tests/", "conf/", "recipes/"))]
+    assert not [
+        name for name in names if name.startswith(("tests/", "conf/", "recipes/", "slurm/"))
+    ]
 
 
 def test_wheel_out_of_the_source_distribution_is_the_same(wheel: Path, tmp_path: Path) -> None:
@@ -80,7 +83,8 @@ def test_installed_wheel_trains_away_from_the_checkout(installed: Path, tmp_path
         [
             installed / "python",
             "-c",
-            "import vitx, vitx.paths as p; print(vitx.__file__, p.conf_dir(), p.recipes_dir())",
+            "import vitx, vitx.paths as p;"
+            "print(vitx.__file__, p.conf_dir(), p.recipes_dir(), p.slurm_dir())",
         ],
         cwd=tmp_path,
         env=CLEAN,

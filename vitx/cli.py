@@ -26,12 +26,13 @@ VERBS = {
     "sweep": "where the jobs of a sweep stand, or go on with it: vitx sweep status|resume",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
     "recipe": "run a paper's result again beside its number: vitx recipe show deit_s",
+    "torture": "kill, stop, damage and starve small runs here; same bytes? vitx torture kills=100",
     "import": "turn a foreign file of weights into safetensors: vitx import deit.pth",
     "completion": 'complete words in the shell: eval "$(vitx completion bash)"',
 }
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
-_PLAIN = {"models", "recipe", "import", "sweep"}  # verbs that Hydra composes nothing for
+_PLAIN = {"models", "recipe", "torture", "import", "sweep"}  # Hydra composes nothing for them
 _LOOKING = {"check", "doctor"}  # verbs that take the words of another
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or that of the `VitxError` that ended it, or 1 for a bug.
     """
+    if argv is None:
+        _insist_on_utf8()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(words)
@@ -59,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _report(Interrupted("interrupted"), words)
     return code
+
+
+def _insist_on_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale would have names of files otherwise."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _came_of_interrupt(error: BaseException) -> bool:
@@ -170,13 +179,23 @@ def _report(error: Exception | VitxError, words: list[str]) -> int:
     title = f"vitx {verb}".strip()
     known = _as_vitx_error(error, verb, words[1:])
     if known is not None:
-        sys.stderr.write(f"{title}: {shown(str(known))}\n")
+        line = shown(f"{title}: {known}")
+        sys.stderr.write(f"{line}\n")
+        _leave_word(known, line, known.exit_code)
         return known.exit_code
-    sys.stderr.write(shown("".join(traceback.format_exception(error))))
+    lines = shown("".join(traceback.format_exception(error)))
     sys.stderr.write(
-        f"{title}: this is a bug in vitx {__version__}; please report the lines above\n"
+        f"{lines}{title}: this is a bug in vitx {__version__}; please report the lines above\n"
     )
+    _leave_word(error, lines, 1)
     return 1
+
+
+def _leave_word(error: Exception, text: str, code: int) -> None:
+    if "RANK" in os.environ:  # one of several processes, which torchrun may have started
+        from vitx.runtime.root_cause import leave_word
+
+        leave_word(error, text, code)
 
 
 def _as_vitx_error(error: Exception, verb: str, args: list[str]) -> VitxError | None:

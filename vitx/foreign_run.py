@@ -35,8 +35,9 @@ def refuse_strange_entries(run: Path) -> None:
     The directory itself may be reached by a link.
 
     Raises:
-        StorageError: there is such an entry, or the directory can't be listed.
+        StorageError: there is such an entry, or the directory can't be listed or be read from.
     """
+    refuse_other_bytes(run)
     root = os.path.realpath(run)
     try:
         for entry in _entries(run):
@@ -50,6 +51,16 @@ def refuse_strange_entries(run: Path) -> None:
                 raise StorageError(f"{entry.path} is no regular file; remove it")
     except OSError as error:
         raise StorageError(f"{run} can't be listed: {error.strerror}") from error
+
+
+def refuse_other_bytes(run: Path) -> None:
+    """Refuse a name that is no UTF-8: safetensors opens no file there.
+
+    Raises:
+        StorageError: it is none.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in str(run)):
+        raise StorageError(f"{run} is no name in UTF-8, which checkpoints need; choose another")
 
 
 def _entries(folder: Path | str, *, levels: int = _LEVELS) -> Iterator[os.DirEntry[str]]:

@@ -18,9 +18,19 @@ def recipes_dir() -> Path:
     return _shipped("recipes")
 
 
+def slurm_dir() -> Path:
+    """Return the absolute folder of the shipped scripts for Slurm."""
+    return _shipped("slurm")
+
+
 def runs_dir() -> Path:
     """Return the folder that new runs are made in: `$VITX_RUNS`, else `runs` here."""
     return Path(os.environ.get("VITX_RUNS", "runs"))
+
+
+def sweeps_dir() -> Path:
+    """Return the directory in which sweeps are put."""
+    return runs_dir() / "sweeps"
 
 
 def cache_dir() -> Path:

@@ -29,7 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitx.errors import RunInUseError, StorageError, UsageError
-from vitx.foreign_run import check_record, check_result, refuse_strange_entries
+from vitx.foreign_run import (
+    check_record,
+    check_result,
+    refuse_other_bytes,
+    refuse_strange_entries,
+)
 from vitx.paths import runs_dir
 
 if TYPE_CHECKING:
@@ -75,6 +80,7 @@ class RunDir:
         Raises:
             StorageError: it can't be made or written, or holds something that is no run.
         """
+        refuse_other_bytes(self.path)
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
             self._refuse_strange()
@@ -90,6 +96,7 @@ class RunDir:
         Raises:
             StorageError: the directory could not be made or written, or holds no run but files.
         """
+        refuse_other_bytes(self.path)
         place = writable_place(self.path)
         if place == self.path.absolute():
             self._refuse_strange()
@@ -316,8 +323,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         with storage_errors(path):
             temporary.unlink(missing_ok=True)  # not written through, should it be a link
-            with open(temporary, "x", encoding="utf-8", opener=not_for_others) as file:
-                file.write(text)
+            # Bytes of a name that are no UTF-8 become escapes, as JSON has them.
+            with open(temporary, "xb", opener=not_for_others) as file:
+                file.write(text.encode(errors="backslashreplace"))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -270,6 +270,7 @@ def evaluation_pace(
 
     with suppress(EvaluationStopped):
         evaluator(model, stop=enough)
+        moments.append(time.perf_counter())  # the end of the last batch
     started = time.perf_counter()
     for row in range(size):
         evaluator.samples[row]

@@ -110,7 +110,13 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> int:
     return row
 
 
-SEEN = ("augmentation=none", "checkpoint.every=1st", "checkpoint.keep=20", "ema.decay=0.9")
+SEEN = (
+    "augmentation=none",
+    "checkpoint.every=1st",
+    "checkpoint.keep=20",
+    "checkpoint.background=false",  # so that none is passed over for a newer one
+    "ema.decay=0.9",
+)
 XCIT = ("model=xcit_n12", "dataset.image_px=32", "+model.args.embed_dim=32", "+model.args.depth=2")
 ONE_OR_TWO = pytest.mark.parametrize("devices", [1, 2])
 

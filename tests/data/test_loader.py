@@ -210,8 +210,18 @@ def test_a_process_that_hangs_is_a_data_error(stream, monkeypatch):
     hung, _ = stream(workers=1, transform=sleep_for_ever)
     with pytest.raises(DataError, match="a loader process ended or hung: silent for 1 s"):
         hung.next(0, 0)
-    (worker,) = multiprocessing.active_children()
+    assert not multiprocessing.active_children()
     hung.close()
+
+
+def test_a_process_that_stands_still_with_a_batch_half_sent(stream, monkeypatch):
+    monkeypatch.setattr(vitx.data.loader, "WORKER_TIMEOUT_S", 1)
+    running, worker = endless(stream)
+    time.sleep(0.5)  # the next batches wait in the pipe, their pictures at a socket of the process
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(DataError, match="a loader process ended or hung: silent for 1 s"):
+        run_into_it(running)
+    running.close()
     worker.join(10)
     assert not worker.is_alive()
 

@@ -46,8 +46,8 @@ def test_what_batches_take_grows_with_what_makes_them() -> None:
         planned.config.batch_size = batch_size
         sizes.append(planned.shared_bytes / (3 * 224 * 224 * 4))
 
-    # (2 per process + 1) x (pictures of a pass + twice as many, at most 256) for each rank
-    assert sizes == [3 * 192, 5 * 192, 2 * 3 * 96, 3 * 512]
+    # (2 per process + 1) x (pictures of a pass + twice a whole pass, at most 256) for each rank
+    assert sizes == [3 * 192, 5 * 192, 2 * 3 * 160, 3 * 512]
 
 
 def test_there_is_room_here() -> None:

@@ -1,9 +1,13 @@
 """What an optimizer will hold is what it does hold, for every optimizer there is."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
+from vitx.checkpoint.tree import optimizer_tree, split
 from vitx.config.schema import OptimizerConfig
 from vitx.errors import UsageError
 from vitx.optim.build import build_optimizer
@@ -51,5 +55,10 @@ def test_the_state_of_an_optimizer_is_reckoned_before_its_first_step(name: str) 
         parameter.grad = torch.randn_like(parameter)
     with torch.compiler.set_stance("force_eager"):
         optimizer.step()
+    kept = deepcopy(split(optimizer_tree(optimizer, model)))
+    assert state_bytes(optimizer, config) == reckoned
+    tensors, rest = split(optimizer_tree(optimizer, model))
+    assert_close(tensors, kept[0], rtol=0, atol=0, equal_nan=True)
+    assert rest == kept[1]
     held = [each for values in optimizer.state.values() for each in values.values()]
     assert reckoned == sum(each.nbytes for each in held if isinstance(each, Tensor))

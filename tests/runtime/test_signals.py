@@ -23,6 +23,7 @@ from tests.train.tiny import (
 )
 from vitx.data.sampler import epoch_order
 from vitx.errors import Preempted
+from vitx.runtime.signals import StopRequest
 
 CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 SAVED_WITHIN_S = 20.0
@@ -207,3 +208,19 @@ def test_a_killed_loader_ends_the_run(pictures: Path, vitx: Programs, tmp_path: 
     assert "Traceback" not in program.text
     assert program.session() == set()
     assert read(tmp_path / "run/run.json")["exit_code"] == 3
+
+
+def test_who_handled_a_signal_before_hears_of_it_once_the_run_has_stopped() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
+    try:
+        with StopRequest() as stop:  # one that came too late
+            signal.raise_signal(signal.SIGUSR2)
+        assert heard == []
+        with pytest.raises(Preempted), StopRequest() as stop:
+            signal.raise_signal(signal.SIGUSR2)
+            assert heard == []
+            raise stop.as_error("after step 1 of 2")
+        assert heard == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)

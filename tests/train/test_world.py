@@ -11,8 +11,9 @@ from vitx.records import Plan
 
 pytestmark = LOADERS_FORK
 
-# Relative difference of the loss that the order of sums may make, at the first step and after 50.
-FIRST, LATER = 1e-5, 1e-2
+# Relative difference of the loss that the order of sums may make, at the first step and within 50;
+# measured: 7e-8 and 2e-7.
+FIRST, LATER = 1e-6, 1e-4
 LONG = ("epochs=50st", "augmentation=none", "evaluation.every=100ep", "batch_size=16")
 XCIT = ("model=xcit_n12", "dataset.image_px=32", "+model.args.embed_dim=32", "+model.args.depth=2")
 

@@ -89,11 +89,13 @@ class Writer:
         Raises:
             StorageError: too many in a row were missed.
         """
+        with self._lock:
+            misses, error = self._misses, self._error
+            if misses >= MOST_MISSES:
+                self._missed = self._missed[:-1]  # the error says it
         self._tell("training goes on, and the next one that is due is tried")
         if self._round is not None and self._round.done():
             self._round.result()  # a bug in the thread is one here
-        with self._lock:
-            misses, error = self._misses, self._error
         if misses >= MOST_MISSES:
             raise StorageError(
                 f"{misses} checkpoints in a row were missed, {self._kept()}; the last: {error}"

@@ -51,6 +51,7 @@ def run_verb(
 
     Raises:
         SweepError: some jobs of a sweep failed; the others were done.
+        VitxError: as a single job ended, or a sweep that was asked to stop.
     """
     ready = hydra_arguments(verb, split(verb, args))
     words = split(verb, ready)

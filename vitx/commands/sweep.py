@@ -13,7 +13,7 @@ from vitx.config.plain import read
 from vitx.config.schema import SweepAction, SweepConfig
 from vitx.errors import UsageError
 from vitx.escapes import visible_line
-from vitx.paths import runs_dir
+from vitx.paths import sweeps_dir
 from vitx.redaction import redacted, shown
 from vitx.sweeps.ledger import FILE, Ledger, State, Sweep
 from vitx.sweeps.standing import Standing, look
@@ -61,9 +61,9 @@ def find_sweep(path: str | None) -> Ledger:
             inside = f"; it is a job of {folder.parent}" if (folder.parent / FILE).exists() else ""
             raise UsageError(f"sweep={path}: no sweep there (no {FILE}){inside}")
         return ledger
-    found = [Ledger(file.parent) for file in (runs_dir() / "sweeps").glob(f"*/{FILE}")]
+    found = [Ledger(file.parent) for file in sweeps_dir().glob(f"*/{FILE}")]
     if not found:
-        raise UsageError(f"no sweep in {runs_dir() / 'sweeps'}; begin one, or name its directory")
+        raise UsageError(f"no sweep in {sweeps_dir()}; begin one, or name its directory")
     return max(found, key=lambda ledger: (ledger.read().started, ledger.folder))
 
 

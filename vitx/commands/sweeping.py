@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -25,8 +26,10 @@ from vitx.errors import (
     VitxError,
     as_storage_error,
 )
+from vitx.paths import sweeps_dir
 from vitx.redaction import redacted, shown
 from vitx.runs import now
+from vitx.sweeps.folder import new_folder
 from vitx.sweeps.ledger import Entry, Ledger, State, Sweep, run_dir_in
 from vitx.sweeps.standing import Standing, look
 
@@ -52,6 +55,9 @@ class Sweeping:
 
     A launcher may carry jobs out in processes of its own, each with a copy of this object: what
     they share is the ledger.
+
+    Attributes:
+        sent: whether this is such a copy.
     """
 
     def __init__(
@@ -68,12 +74,27 @@ class Sweeping:
         self._place, self._varied, self._again = place, varied, again
         self._ledger: Ledger | None = again.ledger if again else None
         self._stopped: VitxError | None = None
+        self._said: set[int] = set()
+        self.sent = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"sent": True}
 
     @property
     def ledger(self) -> Ledger:
         """The ledger; there is one once the folder of the sweep is known."""
         assert self._ledger is not None  # noqa: S101 (see above)
         return self._ledger
+
+    def claim(self, folder: Path, *, typed: bool) -> Path:
+        """Return the folder of the sweep: a new one, where vitx named it after the time.
+
+        Raises:
+            StorageError: it can't be made.
+        """
+        if typed or not _leads() or folder.parent != sweeps_dir():
+            return folder
+        return new_folder(folder)
 
     def jobs(self, folder: Path, expanded: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
         """Return the jobs of the sweep: those of its ledger, where it has been begun already.
@@ -95,6 +116,7 @@ class Sweeping:
                     f"it: vitx sweep resume {folder}"
                 )
             self._again = Again(ledger=self.ledger, failed=True)
+            return expanded
         return known
 
     @contextmanager
@@ -117,12 +139,21 @@ class Sweeping:
             self.ledger.begin(self._described(jobs, compose))
             yield range(len(jobs))
             return
-        with self.ledger.locked():
-            if self._again is None:
-                self.ledger.begin(self._described(jobs, compose))
-                yield range(len(jobs))
-            else:
+        if self._again is not None:
+            with self.ledger.locked():
                 yield self._go_on(self._again, compose)
+            return
+        try:
+            sweep = self._described(jobs, compose)
+        except BaseException:
+            with contextlib.suppress(OSError):  # it was there before, and holds something
+                folder.rmdir()
+            raise
+        with self.ledger.locked():
+            if self.ledger.exists():  # somebody was faster
+                raise StorageError(f"{folder} holds another sweep; choose another hydra.sweep.dir")
+            self.ledger.begin(sweep)
+            yield range(len(jobs))
 
     def carry_out(self, config: DictConfig, job: Job) -> None:
         """Carry out one job; an error of it is kept, since Hydra would print it in its own way."""
@@ -139,6 +170,9 @@ class Sweeping:
             outcome = self._task(config, job)
         except KeyboardInterrupt:
             self._end_badly(job, Interrupted("interrupted"))
+        except SystemExit:  # a launcher sends it back into its queue
+            self._note(job, state=State.waiting)
+            raise
         except Exception as error:  # noqa: BLE001 (every one of them is said and written down)
             self._end_badly(job, error)
         else:
@@ -157,7 +191,10 @@ class Sweeping:
         if self._stopped:
             raise self._stopped
         if failed := [job for job in jobs if job.state is State.failed]:
-            raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed")
+            text = f"{len(failed)} of {len(jobs)} jobs failed"
+            elsewhere = (job for job in failed if job.number not in self._said)
+            told = next((f"; job {job.number} ({job.label}): {job.error}" for job in elsewhere), "")
+            raise SweepError(text + told)
         for job in jobs:
             if job.state is State.preempted:
                 by_user = job.exit_code == Interrupted.exit_code
@@ -230,24 +267,41 @@ class Sweeping:
             sys.stderr.write(shown("".join(traceback.format_exception(error))))
         outcome = str(error) if stops else f"failed: {error}"
         self._say(f"job {job.number} ({job.label}) {outcome}")
+        self._said.add(job.number)
         known = error if isinstance(error, VitxError) else as_storage_error(error)
-        self._note(
+        written = self._note(
             job,
             state=State.preempted if stops else State.failed,
             exit_code=known.exit_code if known else 1,
             error=str(error),
             ended=now(),
         )
+        if self.sent and (self._stopped or not written):
+            raise error  # the launcher takes it back to where it was typed
+        _let_go(error)
 
-    def _note(self, job: Job, **changes: Any) -> None:
-        """Write down how a job stands; a ledger that can't be written is no reason to stop."""
+    def _note(self, job: Job, **changes: Any) -> bool:
+        """Write down how a job stands; a ledger that can't be written is no reason to stop.
+
+        Returns:
+            Whether it was written.
+        """
         try:
             self.ledger.note(job.number, **changes)
         except StorageError as error:
             self._say(str(error))
+            return False
+        return True
 
     def _say(self, text: str) -> None:
         sys.stderr.write(f"{shown(f'vitx {self._verb}: {text}')}\n")
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of a job's error hold: the model, and a GPU's memory with it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _leads() -> bool:

@@ -97,10 +97,12 @@ def _problems(config: TrainConfig, ranks: int, size: int) -> Iterator[str]:
             f"{ranks} processes can't share; {hint}"
         )
     elif _mixes(config) and size % 2:
-        setting = "batch_size" if size == batch else "runtime.micro_batch"
+        setting = f"runtime.micro_batch={size + 1}"
+        if config.runtime.micro_batch is None or size == batch:
+            setting = f"batch_size={(size + 1) * (batch // size)}"
         yield (
             f"mixup and cutmix pair the pictures of a batch, so a forward pass needs an even "
-            f"number: {size} was given; set {setting}={size + 1} or augmentation.mixup=0 "
+            f"number: {size} was given; set {setting} or augmentation.mixup=0 "
             f"augmentation.cutmix=0"
         )
 

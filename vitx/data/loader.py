@@ -10,6 +10,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from vitx.data.mixing import Mixing
 from vitx.data.sampler import MicroBatchSampler
 from vitx.data.samples import BadImagePolicy, EvalSamples, RawBatch, TrainSamples
 from vitx.data.sharing import collate_shared, end_where_sending_fails, shortage
+from vitx.data.watchdog import Watchdog
 from vitx.errors import DataError
 from vitx.records import Batch, Place
 from vitx.runtime.device import usable_cores
@@ -125,6 +127,7 @@ class Loading:
         )
         self._batches: Iterator[RawBatch] | None = None
         self._workers: set[multiprocessing.process.BaseProcess] = set()
+        self._watchdog = Watchdog(WORKER_TIMEOUT_S, self._kill)
 
     def next(self) -> RawBatch | None:
         """Return the next batch, or None after the last.
@@ -144,22 +147,32 @@ class Loading:
     def _next(self) -> RawBatch | None:
         if self._batches is None:
             self._batches = self._start()
-        deadline = time.monotonic() + WORKER_TIMEOUT_S
+        with self._watchdog if self._has_workers else nullcontext():
+            return self._wait_for(self._batches)
+
+    def _wait_for(self, batches: Iterator[RawBatch]) -> RawBatch | None:
         while True:
             try:
-                return next(self._batches, None)
+                return next(batches, None)
             except (ConnectionError, EOFError) as error:
                 # It died while its batch was being fetched.
-                raise DataError(_ended(str(error))) from error
+                raise DataError(self._ended(str(error))) from error
             except RuntimeError as error:
                 reason = str(error).partition("\n")[0]
                 if reason.startswith("DataLoader timed out"):
-                    if time.monotonic() < deadline:
-                        continue  # the iterator stands where it stood
-                    raise DataError(_ended(f"silent for {WORKER_TIMEOUT_S:.0f} s")) from error
+                    continue  # the iterator stands where it stood
                 if reason.startswith("DataLoader worker"):
-                    raise DataError(_ended(reason)) from error
+                    raise DataError(self._ended(reason)) from error
                 raise
+
+    def _ended(self, reason: str) -> str:
+        if self._watchdog.barked:
+            reason = f"silent for {WORKER_TIMEOUT_S:.0f} s"
+        return f"a loader process ended or hung: {reason}; out of memory? try dataset.workers=0"
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.kill()
 
     def _start(self) -> Iterator[RawBatch]:
         others = set(multiprocessing.active_children())
@@ -181,14 +194,14 @@ class Loading:
         """End the processes, those that hang too."""
         atexit.unregister(self.close)
         self._closing.value = 1
+        self._watchdog.close()
         # An iterator that a traceback holds would not end its processes by itself, and would take
         # their end for a failure.
         shut_down = getattr(self._batches, "_shutdown_workers", None)
         self._batches = None
         if shut_down is not None:
             shut_down()
-        for worker in self._workers:
-            worker.kill()
+        self._kill()
         self._workers = set()
 
     def __enter__(self) -> Loading:
@@ -196,10 +209,6 @@ class Loading:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _ended(reason: str) -> str:
-    return f"a loader process ended or hung: {reason}; out of memory? try dataset.workers=0"
 
 
 def _begin(closing: Any, lack: Any, _worker: int) -> None:

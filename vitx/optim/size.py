@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ def state_bytes(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> in
                 stand_ins[kind] = torch.nn.Parameter(torch.ones_like(each))
                 stand_ins[kind].grad = torch.ones_like(each)
             counts[stand_ins[kind]] += 1
-        groups.append({**group, "params": list(stand_ins.values())})
+        # Copies: LAMB counts its steps in a tensor of the group.
+        rest = {name: deepcopy(value) for name, value in group.items() if name != "params"}
+        groups.append({**rest, "params": list(stand_ins.values())})
     twin = build_optimizer(groups, config, lr=1e-3)
     with torch.compiler.set_stance("force_eager"):  # one step is not worth minutes of compiling
         twin.step()

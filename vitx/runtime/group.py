@@ -17,19 +17,23 @@ import torch.distributed as dist
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor
-from torch._C._distributed_c10d import FileStore
+from torch._C._distributed_c10d import FileStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from vitx import errors
 from vitx.errors import RankLostError, VitxError
+from vitx.runtime.network import LOOPBACK, address_towards, interface_between
 from vitx.runtime.world import World
 
 Value = TypeVar("Value")
 
-_LOOPBACK = "lo"
 # What gloo says when a peer has gone or does not answer; its errors have no type of their own.
 _GLOO = re.compile(
     r"gloo/|Connection (closed|reset)|Timed out|timed out|Socket Timeout|Broken pipe"
 )
+_SOURCE = re.compile(r"\[/\S+:\d+\] ")  # where in gloo's own files it was raised
+# It waits for a connection five times as long as it is told to wait for anything.
+_GLOO_PATIENCE = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +104,7 @@ class Group(World):
 
     def started(self) -> None:
         """From now on a rank that keeps the others waiting is given up sooner."""
-        # torch has no public name for it; the setting of torch.distributed's own trainers.
-        from torch.distributed.distributed_c10d import _set_pg_timeout
-
-        _set_pg_timeout(datetime.timedelta(seconds=self.step_timeout_s))
+        _give_each_other(datetime.timedelta(seconds=self.step_timeout_s))
 
     @contextmanager
     def losses(self) -> Iterator[None]:
@@ -118,14 +119,15 @@ class Group(World):
         except RuntimeError as error:
             if not is_loss(error):
                 raise
-            reason = str(error).strip().splitlines()[0]
             raise RankLostError(
-                f"another process of this run was lost or did not answer: {reason}"
+                "another process of this run was lost or did not answer "
+                f"({_reason(error)}); the same command goes on from the newest checkpoint"
             ) from error
 
     def close(self) -> None:
-        """Leave the others."""
-        dist.destroy_process_group()
+        """Leave the others; once is enough."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
     def _broadcast(self, values: list[Any]) -> list[Any]:
         held = _encoded(values) if self.leads else torch.empty(0, dtype=torch.uint8)
@@ -148,7 +150,8 @@ def join(*, setup_timeout_s: int, step_timeout_s: int, store: Path | None = None
         setup_timeout_s: seconds to wait for them until training goes.
         step_timeout_s: and from then on.
         store: a file in a private folder where ranks of one machine meet, and talk over its
-            loopback interface alone; None goes by `MASTER_ADDR` and `MASTER_PORT`.
+            loopback interface alone; None goes by `MASTER_ADDR` and `MASTER_PORT`, and by the
+            interface that leads there unless the environment names another.
 
     Returns:
         The ranks, all of them there.
@@ -166,22 +169,67 @@ def join(*, setup_timeout_s: int, step_timeout_s: int, store: Path | None = None
     )
     if dist.is_initialized():  # the jobs of a sweep under torchrun share it
         return world
-    how: dict[str, Any] = {"init_method": "env://"}
-    if store is not None:
-        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = _LOOPBACK
-        how = {"store": FileStore(str(store), size), "rank": rank, "world_size": size}
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    seconds = datetime.timedelta(seconds=setup_timeout_s)
     try:
-        dist.init_process_group(backend, timeout=datetime.timedelta(seconds=setup_timeout_s), **how)
+        meeting = _meet_at(store, world, seconds)
+        dist.init_process_group(
+            backend,
+            timeout=seconds / _GLOO_PATIENCE,
+            store=meeting,
+            rank=world.rank,
+            world_size=world.size,
+        )
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RankLostError(f"the {size} processes of this run did not meet: {reason}") from error
+        raise RankLostError(
+            f"the {size} processes of this run did not meet ({_reason(error)}); between machines, "
+            "GLOO_SOCKET_IFNAME names the network interface to take"
+        ) from error
+    meeting.set_timeout(seconds)
+    _give_each_other(seconds)
     return world
+
+
+def _meet_at(file: Path | None, world: World, timeout: datetime.timedelta) -> Store:
+    """Return where the ranks tell each other their addresses, all of them having come there.
+
+    What they talk over afterwards is settled in the environment.
+    """
+    store: Store
+    if file is not None:
+        store = FileStore(str(file), world.size)
+    else:
+        store, _, _ = next(rendezvous("env://", timeout=timeout))
+    master = os.environ.get("MASTER_ADDR")
+    store.set(f"vitx/{world.rank}", (master and address_towards(master)) or "")
+    store.wait([f"vitx/{rank}" for rank in range(world.size)], timeout)
+    if file is not None:
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
+        return store
+    interface: str | None = LOOPBACK
+    if str(world.size) != os.environ.get("LOCAL_WORLD_SIZE"):
+        addresses = [store.get(f"vitx/{rank}").decode() for rank in range(world.size)]
+        interface = interface_between(addresses, world.rank)
+    if interface is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")  # not another that begins so
+    return store
+
+
+def _give_each_other(patience: datetime.timedelta) -> None:
+    # torch has no public name for it; the setting of torch.distributed's own trainers.
+    from torch.distributed.distributed_c10d import _set_pg_timeout
+
+    _set_pg_timeout(patience)
 
 
 def is_loss(error: RuntimeError) -> bool:
     """Say whether an error is that of a conversation with another rank."""
     return isinstance(error, dist.DistError) or bool(_GLOO.search(str(error)))
+
+
+def _reason(error: Exception) -> str:
+    return _SOURCE.sub("", str(error).strip().splitlines()[0]).partition(". ")[0]
 
 
 def _encoded(value: Any) -> Tensor:

@@ -6,6 +6,7 @@ resolved, and it stays small. Importing this module imports no torch.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import json
@@ -45,7 +46,9 @@ def meet(runtime: RuntimeConfig) -> World:
             "processes already; leave it out"
         )
     end_with_parent()
-    return _join(runtime, None)
+    world = _join(runtime, None)
+    atexit.register(world.close)  # for all jobs of a sweep it is the same
+    return world
 
 
 def launch(story: Story, world: World, runtime: RuntimeConfig, *, apart: bool = False) -> None:

@@ -24,10 +24,41 @@ SAME_REQUEST_S = 0.1
 _SAME_REQUEST_OF_RANK_S = 2.0
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl.h
 
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
 
 def end_of(number: int) -> type[Interrupted] | type[Preempted]:
     """Return the end that a signal asks for."""
     return Interrupted if number == signal.SIGINT else Preempted
+
+
+def take_over(handler: Callable[[int, FrameType | None], None]) -> dict[int, Handler]:
+    """Handle the signals of `HANDLED`, but for those that are ignored, as nohup has them.
+
+    Returns:
+        What `give_back` takes.
+    """
+    wanted = [number for number in HANDLED if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in wanted}
+
+
+def give_back(handlers: dict[int, Handler]) -> None:
+    """Undo `take_over`."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def hand_on(number: int, before: Callable[[int, FrameType | None], Any] | int | None) -> None:
+    """Let who handled a signal before this run did act on it, now that all is saved.
+
+    So a launcher of jobs comes to send one back into its queue.
+
+    Args:
+        number: the signal that ended the run.
+        before: its handler before the run; none, or Python's own, does nothing.
+    """
+    if callable(before) and before is not signal.default_int_handler:
+        before(number, None)
 
 
 def terminals() -> list[int]:
@@ -70,13 +101,11 @@ class StopRequest:
         self._noted_s = -math.inf
         self._owner = os.getpid()
         self._same_request_s = _SAME_REQUEST_OF_RANK_S if "RANK" in os.environ else SAME_REQUEST_S
-        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+        self._previous: dict[int, Handler] = {}
 
     def __enter__(self) -> StopRequest:
         self._terminals = terminals()
-        for number in HANDLED:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._note)
+        self._previous = take_over(self._note)
         return self
 
     def __exit__(
@@ -85,8 +114,9 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        give_back(self._previous)
+        if isinstance(error, Preempted) and self._number:
+            hand_on(self._number, self._previous.get(self._number))
 
     def __bool__(self) -> bool:
         return self._agreed if self._world.size > 1 else self.reason is not None

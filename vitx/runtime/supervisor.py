@@ -11,11 +11,19 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
 
 from vitx import errors
-from vitx.errors import RankLostError, VitxError
-from vitx.runtime.signals import HANDLED, SAME_REQUEST_S, end_of, leave, terminals
+from vitx.errors import Preempted, RankLostError, VitxError
+from vitx.runtime.signals import (
+    SAME_REQUEST_S,
+    Handler,
+    end_of,
+    give_back,
+    hand_on,
+    leave,
+    take_over,
+    terminals,
+)
 
 DUMP = signal.SIGQUIT
 """What makes a rank write the stacks of its threads."""
@@ -104,16 +112,14 @@ class Supervisor:
         self._ranks: list[Rank] = []
         self._asked: list[signal.Signals] = []
         self._asked_at = float("-inf")
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, Handler] = {}
 
     def add(self, rank: Rank) -> None:
         """Watch one more."""
         self._ranks.append(rank)
 
     def __enter__(self) -> Supervisor:
-        for number in HANDLED:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._pass_on)
+        self._previous = take_over(self._pass_on)
         return self
 
     def __exit__(
@@ -123,8 +129,9 @@ class Supervisor:
         trace: TracebackType | None,
     ) -> None:
         self._kill_all()
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        give_back(self._previous)
+        if isinstance(error, Preempted) and self._asked:
+            hand_on(self._asked[0], self._previous.get(self._asked[0]))
 
     def wait(self) -> None:
         """Wait until all have ended, and end as they did.

@@ -5,20 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vitx.config.quoting import quote
+from vitx.errors import Interrupted, Preempted, SweepError, VitxError
 from vitx.runs import not_for_others, storage_errors
 
 Overrides = Sequence[str]
 
+_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
 
 class Conductor(Protocol):
     """Who decides what a sweep runs, and keeps what becomes of it."""
+
+    def claim(self, folder: Path, *, typed: bool) -> Path:
+        """Return the folder of the sweep.
+
+        Args:
+            folder: as composed.
+            typed: whether it was typed, and is to be that one.
+        """
+        ...
 
     def jobs(self, folder: Path, expanded: Sequence[Overrides]) -> Sequence[Overrides]:
         """Return the jobs of the sweep, in the order of their numbers.
@@ -35,7 +48,7 @@ class Conductor(Protocol):
         """Hold the sweep; entered, it returns the numbers of the jobs to run, ascending.
 
         Args:
-            folder: of the sweep; made by this.
+            folder: of the sweep.
             jobs: as of `jobs`.
             compose: returns the configuration of a job, with Hydra's own section.
         """
@@ -46,18 +59,20 @@ class Conductor(Protocol):
 def conducted(conductor: Conductor) -> Iterator[None]:
     """Have the sweeps that Hydra begins meanwhile be conducted.
 
-    Hydra makes its sweeper of the class that its own configuration names, and no other.
+    Hydra makes its sweeper of the class that its own configuration names, and no other; it loads
+    the modules of its plugins once more when it looks for them, so that it is asked for the class.
     """
-    before = BasicSweeper.sweep
+    sweepers: Any = Plugins.instance().class_name_to_class[_SWEEPER]
+    before = sweepers.sweep
 
     def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
         _Conducted(sweeper, conductor).sweep(arguments)
 
-    BasicSweeper.sweep = sweep  # type: ignore[method-assign]
+    sweepers.sweep = sweep
     try:
         yield
     finally:
-        BasicSweeper.sweep = before  # type: ignore[method-assign]
+        sweepers.sweep = before
 
 
 class _Conducted:
@@ -71,15 +86,27 @@ class _Conducted:
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs, each under its number, with whatever launcher."""
-        folder = Path(self._config.hydra.sweep.dir)
+        folder = self._claimed()
         self._fix(folder)
         jobs = self._conductor.jobs(folder, self._expanded(arguments))
         with self._conductor.begun(folder, jobs, lambda number: self._compose(jobs, number)) as due:
             self._save(folder / "multirun.yaml")
             for batch in _batches(due, self._sweeper.max_batch_size):
-                overrides = [list(jobs[number]) for number in batch]
-                for returned in self._launcher.launch(overrides, initial_job_idx=batch[0]):
-                    _ = returned.return_value  # raises what a job could not keep to itself
+                self._launch([list(jobs[number]) for number in batch], batch[0])
+
+    def _launch(self, overrides: list[list[str]], first: int) -> None:
+        try:
+            for returned in self._launcher.launch(overrides, initial_job_idx=first):
+                _ = returned.return_value  # raises what a job could not keep to itself
+        except (Interrupted, Preempted):
+            raise
+        except VitxError as failure:
+            raise SweepError(f"a job failed: {failure}") from failure
+
+    def _claimed(self) -> Path:
+        words = map(str, self._config.hydra.overrides.hydra)
+        typed = any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in words)
+        return self._conductor.claim(Path(self._config.hydra.sweep.dir), typed=typed)
 
     def _expanded(self, arguments: list[str]) -> list[list[str]]:
         further = [f"{name}={value}" for name, value in self._sweeper.params.items()]

@@ -37,6 +37,7 @@ from vitx.config.schema.choices import (
     Strategy,
     SweepAction,
     Teaching,
+    TortureAction,
     WandbMode,
     Weights,
 )
@@ -69,6 +70,7 @@ from vitx.config.schema.verbs import (
     ModelsConfig,
     RecipeConfig,
     SweepConfig,
+    TortureConfig,
 )
 
 __all__ = [
@@ -121,6 +123,8 @@ __all__ = [
     "TeacherConfig",
     "TeacherSource",
     "Teaching",
+    "TortureAction",
+    "TortureConfig",
     "TrainConfig",
     "VariantConfig",
     "WandbConfig",

@@ -208,3 +208,10 @@ class WandbMode(Enum):
     online = "online"
     offline = "offline"
     off = "off"
+
+
+class TortureAction(Enum):
+    """What to do with faults."""
+
+    run = "run"
+    list = "list"

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vitx.config.schema.choices import Head, Order, RecipeAction, Scale, SweepAction, Weights
+from vitx.config.schema.choices import (
+    Head,
+    Order,
+    RecipeAction,
+    Scale,
+    SweepAction,
+    TortureAction,
+    Weights,
+)
 from vitx.config.schema.data import DatasetConfig
 from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
 
@@ -97,3 +105,23 @@ class SweepConfig:
     failed: bool = False
     """Whether resume also tries jobs again whose settings were refused (code 2): they are refused
     again unless something else, such as the version of vitx, has changed."""
+
+
+@dataclass(kw_only=True)
+class TortureConfig:
+    """`vitx torture`: inflict faults on small runs on this machine, and see what comes of them."""
+
+    action: TortureAction = field(default=TortureAction.run, metadata={"positional": CHOICE})
+    """run the faults, or list them."""
+    only: str | None = None
+    """Names of faults, or patterns such as 'kill*', between commas; null is all."""
+    kills: int = 20
+    """How often the fault `kill` kills: half on one process, half on two."""
+    devices: int = 4
+    """Most processes of a run; faults that take more are skipped."""
+    seed: int = 0
+    """Of what is drawn: moments, processes, bits."""
+    folder: str | None = field(default=None, metadata={"path": True})
+    """Where to work; null is a temporary folder that is removed if nothing fails, else kept."""
+    report: str = field(default="torture.json", metadata={"path": True})
+    """File to write what came of it to."""

@@ -1,0 +1,59 @@
+"""A wait that takes too long is ended from a thread beside it, by ending who is waited for.
+
+A batch comes through a pipe and a socket of its loader process. Should that process stand still
+with half of it sent, reading the rest has no timeout; its end is one.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+
+class Watchdog:
+    """Entered for every wait; its thread begins with the first one.
+
+    Attributes:
+        barked: whether a wait took too long.
+    """
+
+    def __init__(self, patience_s: float, end: Callable[[], object]) -> None:
+        """Start nothing yet.
+
+        Args:
+            patience_s: seconds that one wait may take.
+            end: called in the thread when one takes longer, once.
+        """
+        self._patience_s, self._end = patience_s, end
+        self.barked = False
+        self._deadline = math.inf
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+            self._thread.start()
+        self._deadline = time.monotonic() + self._patience_s
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._deadline = math.inf
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(1.0, self._patience_s)):
+            if time.monotonic() > self._deadline:
+                self.barked = True
+                self._end()
+                return
