@@ -9,7 +9,7 @@ from vitx.commands import train
 from vitx.commands.hydra_app import run_verb
 from vitx.commands.job import Job
 from vitx.commands.opening import choose_run, place_of
-from vitx.commands.sweeping import Again
+from vitx.commands.sweep_plan import Again
 from vitx.config.resolve import from_plain
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import Interrupted, Preempted, Problems

@@ -7,7 +7,7 @@ from functools import partial
 
 from vitx.commands.hydra_app import run_verb
 from vitx.commands.job import Job
-from vitx.commands.sweeping import Again
+from vitx.commands.sweep_plan import Again
 from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.errors import UsageError

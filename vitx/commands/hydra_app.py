@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from vitx.commands.job import Job, job_of
-from vitx.commands.sweeping import Again, Sweeping
+from vitx.commands.sweep_plan import Again, Plan
+from vitx.commands.sweeping import Sweeping
 from vitx.config.jobs import compose_words, varied_keys
 from vitx.config.quoting import hydra_arguments
 from vitx.config.resolve import dump_yaml, resolve, to_config
@@ -61,14 +62,13 @@ def run_verb(
         sys.stdout.write(dump_yaml(config))
         return 0
     varied = varied_keys(words)
-    sweeping = Sweeping(
-        verb,
-        args,
-        lambda config, job: task(resolve(config, schema), job),
+    plan = Plan(
+        verb=verb,
+        argv=tuple(args),
         place=lambda config, job: place(to_config(config, schema), job),
         varied=varied,
-        again=again,
     )
+    sweeping = Sweeping(plan, lambda config, job: task(resolve(config, schema), job), again=again)
     if words.multirun and not words.shows_only:
         with conducted(sweeping):
             _enter_hydra(

@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
 
 def read_words(args: Sequence[str]) -> tuple[SweepConfig, list[str]]:
     """Return what was asked for, and the words that are for Hydra, such as for its launcher."""
-    more = [word for word in args if word.lstrip("+").startswith(("hydra.", "hydra/"))]
+    more = [word for word in args if _is_for_hydra(word)]
     config = read("sweep", [word for word in args if word not in more], SweepConfig)
     if more and config.action is not SweepAction.resume:
         raise UsageError(f"{more[0]}: only vitx sweep resume takes it")
@@ -80,16 +80,17 @@ def _resume(ledger: Ledger, more: Sequence[str], *, failed: bool) -> int:
         UsageError: its words can't be carried out, or not here.
     """
     # These import Hydra.
-    from vitx.commands.sweeping import Again, refuse_several_ranks
+    from vitx.commands.sweep_plan import Again
     from vitx.config.hydra_section import refuse_typed_only
     from vitx.config.quoting import quote
     from vitx.config.screening import screen
     from vitx.config.words import split
 
-    refuse_several_ranks()
+    _refuse_several_ranks()
     sweep = ledger.read()
     _refuse_other_folder(ledger, sweep)
-    refuse_typed_only([*sweep.argv, *(word for job in sweep.jobs for word in job.overrides)])
+    refuse_typed_only(sweep.argv)
+    _refuse_hydra(ledger, sweep)
     args = [*sweep.argv, *more, f"hydra.sweep.dir={quote(str(ledger.folder))}"]
     words = split(sweep.verb, args)
     if not words.multirun or words.shows_only:
@@ -97,6 +98,19 @@ def _resume(ledger: Ledger, more: Sequence[str], *, failed: bool) -> int:
     screen(sweep.verb, words)
     verb = importlib.import_module(f"vitx.commands.{sweep.verb}")
     return int(verb.main(args, again=Again(ledger=ledger, failed=failed)))
+
+
+def _refuse_several_ranks() -> None:
+    """Refuse to go on with a sweep in processes that torchrun started.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError(
+            "a sweep goes on in one process, not in several of torchrun's; its jobs have "
+            "runtime.devices"
+        )
 
 
 def _refuse_other_folder(ledger: Ledger, sweep: Sweep) -> None:
@@ -115,6 +129,21 @@ def _refuse_other_folder(ledger: Ledger, sweep: Sweep) -> None:
             f"the sweep was begun in {there}, which relative paths in it mean; type {go} "
             f"{shlex.quote(os.path.abspath(ledger.folder))}"
         )
+
+
+def _refuse_hydra(ledger: Ledger, sweep: Sweep) -> None:
+    """Refuse jobs that set something of Hydra: no sweep comes to such ones.
+
+    Raises:
+        UsageError: one does.
+    """
+    for job in sweep.jobs:
+        for word in filter(_is_for_hydra, job.overrides):
+            raise UsageError(f"{ledger.file}: job {job.number} can't set {word.partition('=')[0]}")
+
+
+def _is_for_hydra(word: str) -> bool:
+    return word.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
 def _table(ledger: Ledger, sweep: Sweep, standings: Sequence[Standing]) -> Iterator[str]:

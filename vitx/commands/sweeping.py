@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from vitx.commands.job import Job, job_of
+from vitx.commands.job import Job
+from vitx.commands.sweep_plan import Again, Compose, Plan
 from vitx.errors import (
     Interrupted,
     Paused,
     Preempted,
     StorageError,
     SweepError,
-    UsageError,
     VitxError,
     as_storage_error,
 )
@@ -30,24 +28,9 @@ from vitx.paths import sweeps_dir
 from vitx.redaction import redacted, shown
 from vitx.runs import now
 from vitx.sweeps.folder import new_folder
-from vitx.sweeps.ledger import Entry, Ledger, State, Sweep, run_dir_in
-from vitx.sweeps.standing import Standing, look
+from vitx.sweeps.ledger import Entry, Ledger, State
 
 Task = Callable[[DictConfig, Job], str]
-Place = Callable[[DictConfig, Job], Path | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Again:
-    """A sweep that goes on.
-
-    Attributes:
-        ledger: which one.
-        failed: whether jobs whose settings were refused are tried again.
-    """
-
-    ledger: Ledger
-    failed: bool
 
 
 class Sweeping:
@@ -62,16 +45,12 @@ class Sweeping:
 
     def __init__(
         self,
-        verb: str,
-        argv: Sequence[str],
+        plan: Plan,
         task: Task,
         *,
-        place: Place,
-        varied: frozenset[str],
         again: Again | None,
     ) -> None:
-        self._verb, self._argv, self._task = verb, tuple(argv), task
-        self._place, self._varied, self._again = place, varied, again
+        self._plan, self._task, self._again = plan, task, again
         self._ledger: Ledger | None = again.ledger if again else None
         self._stopped: VitxError | None = None
         self._said: set[int] = set()
@@ -110,7 +89,7 @@ class Sweeping:
         known = [job.overrides for job in sweep.jobs]
         if self._again is None:  # typed once more, with hydra.sweep.dir: it goes on
             same = [tuple(map(redacted, job)) for job in expanded] == known
-            if sweep.verb != self._verb or not same:
+            if sweep.verb != self._plan.verb or not same:
                 raise StorageError(
                     f"{folder} holds another sweep; choose another hydra.sweep.dir, or go on with "
                     f"it: vitx sweep resume {folder}"
@@ -124,7 +103,7 @@ class Sweeping:
         self,
         folder: Path,
         jobs: Sequence[Sequence[str]],
-        compose: Callable[[int], DictConfig],
+        compose: Compose,
     ) -> Iterator[Sequence[int]]:
         """Hold the sweep, with every job in its ledger.
 
@@ -136,15 +115,15 @@ class Sweeping:
             StorageError: the ledger can't be written, or one of its jobs has another directory now.
         """
         if not _leads():
-            self.ledger.begin(self._described(jobs, compose))
+            self.ledger.begin(self._plan.described(folder, jobs, compose))
             yield range(len(jobs))
             return
         if self._again is not None:
             with self.ledger.locked():
-                yield self._go_on(self._again, compose)
+                yield self._plan.gone_on_with(self._again, compose)
             return
         try:
-            sweep = self._described(jobs, compose)
+            sweep = self._plan.described(folder, jobs, compose)
         except BaseException:
             with contextlib.suppress(OSError):  # it was there before, and holds something
                 folder.rmdir()
@@ -195,69 +174,12 @@ class Sweeping:
             elsewhere = (job for job in failed if job.number not in self._said)
             told = next((f"; job {job.number} ({job.label}): {job.error}" for job in elsewhere), "")
             raise SweepError(text + told)
+        if lost := [job for job in jobs if job.state in (State.running, State.waiting)]:
+            raise SweepError(f"{len(lost)} of {len(jobs)} jobs ended without a word")
         for job in jobs:
             if job.state is State.preempted:
                 by_user = job.exit_code == Interrupted.exit_code
                 raise (Interrupted if by_user else Preempted)(job.error or "stopped")
-
-    def _described(
-        self, jobs: Sequence[Sequence[str]], compose: Callable[[int], DictConfig]
-    ) -> Sweep:
-        entries = []
-        for number, overrides in enumerate(jobs):
-            config = compose(number)  # one that can't be composed is refused before any begins
-            job = job_of(config.hydra, self._varied)
-            entries.append(
-                Entry(
-                    number=number,
-                    overrides=tuple(overrides),
-                    label=job.label,
-                    run_dir=self._where(config, job),
-                )
-            )
-        return Sweep(
-            verb=self._verb,
-            argv=self._argv,
-            typed_in=str(Path.cwd()),
-            started=now(),
-            jobs=tuple(entries),
-        )
-
-    def _where(self, config: DictConfig, job: Job) -> str | None:
-        try:
-            run = self._place(config, job)
-        except VitxError:
-            return None  # it is refused when its turn comes
-        return None if run is None else run_dir_in(self.ledger.folder, run)
-
-    def _go_on(self, again: Again, compose: Callable[[int], DictConfig]) -> list[int]:
-        """Write down what was found of each job, and return those that are due."""
-        found = look(self.ledger, held=False)
-        due = [each for each in found if each.is_due(failed=again.failed)]
-        for each in due:
-            self._refuse_other_place(each.job, compose)
-            if run := each.job.run_in(self.ledger.folder):
-                run.refuse_in_use()
-        changed = {each.job.number: _as_found(each) for each in found}
-        self.ledger.begin(self.ledger.read().with_jobs(changed))
-        for each in found:
-            if each.is_refused and each not in due:
-                print(
-                    shown(
-                        f"job {each.job.number} ({each.job.label}) was refused and is left out; "
-                        "failed=true tries it again"
-                    )
-                )
-        return [each.job.number for each in due]
-
-    def _refuse_other_place(self, entry: Entry, compose: Callable[[int], DictConfig]) -> None:
-        config = compose(entry.number)
-        place = self._where(config, job_of(config.hydra, self._varied))
-        if place != entry.run_dir and None not in (place, entry.run_dir):
-            raise StorageError(
-                f"job {entry.number} has its run in {entry.run_dir}, and would now be in {place}; "
-                "go on with it by itself: vitx train resume=DIR"
-            )
 
     def _end_badly(self, job: Job, error: Exception) -> None:
         stops = isinstance(error, (Interrupted, Preempted))
@@ -294,7 +216,7 @@ class Sweeping:
         return True
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(f"{shown(f'vitx {self._verb}: {text}')}\n")
+        sys.stderr.write(f"{shown(f'vitx {self._plan.verb}: {text}')}\n")
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -309,17 +231,6 @@ def _leads() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def _as_found(standing: Standing) -> Entry:
-    """Return a job of a sweep that goes on: no longer running, or finished by itself meanwhile."""
-    job, seen = standing.job, standing.state
-    if seen == job.state.name:
-        return job
-    if seen == State.finished.name:
-        top1 = "" if standing.top1 is None else f"top-1 {standing.top1:.2f} %"
-        return dataclasses.replace(job, state=State.finished, exit_code=0, error=None, outcome=top1)
-    return dataclasses.replace(job, state=State.waiting)
-
-
 def _ended(job: Entry) -> str:
     match job.state:
         case State.finished:
@@ -332,16 +243,3 @@ def _ended(job: Entry) -> str:
             return "not begun"
         case State.running:
             return "ended without a word"
-
-
-def refuse_several_ranks() -> None:
-    """Refuse to go on with a sweep in processes that torchrun started.
-
-    Raises:
-        UsageError: there are several.
-    """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UsageError(
-            "a sweep goes on in one process, not in several of torchrun's; its jobs have "
-            "runtime.devices"
-        )

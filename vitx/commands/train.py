@@ -9,7 +9,7 @@ from functools import partial
 from vitx.commands.hydra_app import run_verb
 from vitx.commands.job import Job
 from vitx.commands.opening import Opened, open_together, place_of, write_config
-from vitx.commands.sweeping import Again
+from vitx.commands.sweep_plan import Again
 from vitx.config.schema import TrainConfig
 from vitx.errors import DataError, Problems, StorageError, UsageError
 from vitx.runtime.launch import launch, meet

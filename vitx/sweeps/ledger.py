@@ -244,6 +244,8 @@ def _entry_of(number: int, plain: Mapping[str, Any]) -> Entry:
     code = plain["exit_code"]
     if plain["number"] != number or not isinstance(code, int | None):
         raise ValueError(f"job {number} has number {plain['number']!r:.80}, code {code!r:.80}")
+    if ".." in Path(_text(plain["run_dir"] or "")).parts:
+        raise ValueError(f"job {number} leads out of the sweep: {plain['run_dir']!r:.80}")
     told = ("run_dir", "outcome", "error", "started", "ended")
     return Entry(
         number=number,

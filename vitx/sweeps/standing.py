@@ -75,10 +75,9 @@ def _look_at(job: Entry, ledger: Ledger, carried_out: bool) -> Standing:
     state = _seen(job, run, carried_out)
     if run is None:
         return Standing(job=job, state=state)
-    if state == State.finished.name:
-        return Standing(job=job, state=state, top1=_top1(run))
+    top1 = _top1(run) if state == State.finished.name else None
     step, total_steps = _steps(run)
-    return Standing(job=job, state=state, step=step, total_steps=total_steps)
+    return Standing(job=job, state=state, top1=top1, step=step, total_steps=total_steps)
 
 
 def _seen(job: Entry, run: RunDir | None, carried_out: bool) -> str:

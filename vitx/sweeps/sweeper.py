@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vitx.config.quoting import quote
 from vitx.errors import Interrupted, Preempted, SweepError, VitxError
+from vitx.redaction import shown
 from vitx.runs import not_for_others, storage_errors
 
 Overrides = Sequence[str]
@@ -102,6 +105,14 @@ class _Conducted:
             raise
         except VitxError as failure:
             raise SweepError(f"a job failed: {failure}") from failure
+        except Exception as failure:
+            if type(self._launcher).__name__ == "BasicLauncher":  # runs the jobs in this process
+                raise
+            sys.stderr.write(shown("".join(traceback.format_exception(failure))))
+            name, folder = type(failure).__name__, self._config.hydra.sweep.dir
+            raise SweepError(
+                f"the launcher gave up ({name}); vitx sweep resume {folder} runs what is left"
+            ) from failure
 
     def _claimed(self) -> Path:
         words = map(str, self._config.hydra.overrides.hydra)
