@@ -23,6 +23,7 @@ VERBS = {
     "check": "everything but the training: vitx check model=xcit_s12; vitx check eval run=runs/x",
     "doctor": "what is wrong with this environment, and what mends it: vitx doctor model=deit_b",
     "eval": "measure a run again: vitx eval run=runs/x",
+    "sweep": "where the jobs of a sweep stand, or go on with it: vitx sweep status|resume",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
     "recipe": "run a paper's result again beside its number: vitx recipe show deit_s",
     "torture": "kill, stop, damage and starve small runs here; same bytes? vitx torture kills=100",
@@ -31,7 +32,7 @@ VERBS = {
 }
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
-_PLAIN = {"models", "recipe", "torture", "import"}  # verbs that Hydra composes nothing for
+_PLAIN = {"models", "recipe", "torture", "import", "sweep"}  # Hydra composes nothing for them
 _LOOKING = {"check", "doctor"}  # verbs that take the words of another
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
@@ -98,7 +99,6 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _run(verb: str, args: list[str]) -> int:
-    from vitx.config.quoting import hydra_arguments
     from vitx.config.screening import screen
     from vitx.config.words import split
 
@@ -119,7 +119,7 @@ def _run(verb: str, args: list[str]) -> int:
         sys.stdout.write(page(verb, topic, folders=words.folders))
         return 0
     screen(verb, words)
-    return int(command().main(hydra_arguments(verb, words)))
+    return int(command().main(args))
 
 
 def _complete(typed: list[str]) -> int:

@@ -28,6 +28,11 @@ def runs_dir() -> Path:
     return Path(os.environ.get("VITX_RUNS", "runs"))
 
 
+def sweeps_dir() -> Path:
+    """Return the directory in which sweeps are put."""
+    return runs_dir() / "sweeps"
+
+
 def cache_dir() -> Path:
     """Return the folder of what can be made again: `$VITX_CACHE`, else the user's cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

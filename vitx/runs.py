@@ -8,6 +8,10 @@ runs/<name>/
   checkpoints/step-00000123/
   eval/<suite>.json, <suite>.parquet
   log.txt
+
+runs/sweeps/<time>/
+  sweep.json        the jobs of a sweep: settings, directory, and how each ended
+  <number>-<settings>/  a run each
 """
 
 from __future__ import annotations
@@ -106,6 +110,21 @@ class RunDir:
         """
         if (self.path / ".lock").exists():
             self._take_lock().release()
+
+    def is_held(self) -> bool:
+        """Whether another process holds the directory; one that begins is not disturbed."""
+        try:
+            owner = read_json(self._owner)
+            if owner.get("host") == socket.gethostname():
+                os.kill(int(owner["pid"]), 0)
+            self.refuse_in_use()
+        except RunInUseError:
+            return True
+        except PermissionError:  # it is there, and somebody else's
+            return True
+        except (StorageError, OSError, LookupError, TypeError, ValueError, OverflowError):
+            return False  # nobody says so, or whoever did is gone
+        return False
 
     def _refuse_strange(self) -> None:
         refuse_strange_entries(self.path)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.train.tiny import EVERYTHING, TINY, train
 from vitx.commands.distill import run
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.config.quoting import hydra_arguments
 from vitx.config.resolve import resolve
 from vitx.config.schema import DistillConfig

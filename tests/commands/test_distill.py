@@ -24,7 +24,7 @@ from tests.train.tiny import (
 )
 from vitx.cli import main
 from vitx.commands import train as training
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.errors import Preempted, StorageError, UsageError, VitxError
 from vitx.runs import RunDir
 

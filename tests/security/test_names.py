@@ -10,7 +10,7 @@ from tests.security.hostile import as_run
 from tests.train.programs import Programs
 from tests.train.tiny import total
 from vitx.checkpoint.store import steps_in
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.commands.opening import choose_run, open_run
 from vitx.commands.scoring import find_checkpoint
 from vitx.config.schema import EvalConfig, TrainConfig

@@ -8,7 +8,7 @@ import functools
 import pytest
 
 from vitx.commands.eval import run as score
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.commands.train import run
 from vitx.config.resolve import resolve
 from vitx.config.schema import EvalConfig, TrainConfig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.config.checks import problems_of
 from vitx.config.jobs import ComposedJob, read_command_line
 from vitx.config.manual import page

@@ -6,8 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vitx.commands import train
-from vitx.commands.hydra_app import Job, run_verb
-from vitx.commands.opening import choose_run
+from vitx.commands.hydra_app import run_verb
+from vitx.commands.job import Job
+from vitx.commands.opening import choose_run, place_of
+from vitx.commands.sweep_plan import Again
 from vitx.config.resolve import from_plain
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import Interrupted, Preempted, Problems
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     from vitx.runtime.world import World
 
 
-def main(args: list[str]) -> int:
-    """Carry out `vitx distill` with these arguments."""
-    return run_verb("distill", DistillConfig, args, run, check=train.check)
+def main(args: list[str], again: Again | None = None) -> int:
+    """Carry out `vitx distill` with these arguments; `again` is a sweep of them that goes on."""
+    return run_verb(
+        "distill", DistillConfig, args, run, check=train.check, place=place_of, again=again
+    )
 
 
 def run(config: DistillConfig, job: Job) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
-from vitx.commands.hydra_app import Job, run_verb
+from vitx.commands.hydra_app import run_verb
+from vitx.commands.job import Job
+from vitx.commands.sweep_plan import Again
 from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.errors import UsageError
@@ -15,9 +17,9 @@ from vitx.runtime.openmp import wait_politely
 from vitx.runtime.world import World
 
 
-def main(args: list[str]) -> int:
-    """Carry out `vitx eval` with these arguments."""
-    return run_verb("eval", EvalConfig, args, run)
+def main(args: list[str], again: Again | None = None) -> int:
+    """Carry out `vitx eval` with these arguments; `again` is a sweep of them that goes on."""
+    return run_verb("eval", EvalConfig, args, run, again=again)
 
 
 # Settings of a dataset that the run has decided.

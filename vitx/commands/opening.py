@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.config.resolve import (
     differences,
     dump_yaml,
@@ -93,6 +93,18 @@ def choose_run(config: TrainConfig, job: Job) -> Opened:
         return Opened(run=free_run_dir(name), config=config, fresh=True)
     fresh = not run.path.is_dir() or not any(run.path.iterdir())
     return Opened(run=run, config=config, fresh=fresh)
+
+
+def place_of(config: TrainConfig, job: Job) -> Path | None:
+    """Return the run directory that a job will have; None where its name follows from the time.
+
+    Raises:
+        UsageError: what was typed contradicts itself.
+    """
+    if config.resume not in ("auto", "never"):
+        return Path(config.resume)
+    wanted = _wanted_dir(config, job)
+    return None if wanted is None else wanted.path
 
 
 def verb_of(config: TrainConfig) -> str:

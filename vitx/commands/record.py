@@ -55,6 +55,7 @@ def recorded(
         "seed": seed,
         "world_size": world.size,
         "micro_batch": before.get("micro_batch"),
+        "total_steps": before.get("total_steps"),
         "versions": _versions(),
         "git_commit": _git_commit(),
         "environment": before.get("environment"),

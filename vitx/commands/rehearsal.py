@@ -9,7 +9,7 @@ from pathlib import Path
 from vitx.assemble import make_trainer, refuse_broken_compiler
 from vitx.checkpoint.store import load_newest
 from vitx.commands.eval import refuse_decided
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.commands.opening import Opened, choose_run
 from vitx.commands.report_lines import line, opening_lines
 from vitx.commands.room import GIB, Room, find_room, gib

@@ -12,7 +12,7 @@ from vitx.assemble import Assembly, assemble
 from vitx.checkpoint.sharing import shared
 from vitx.checkpoint.snapshot import Snapshot
 from vitx.checkpoint.store import load_newest, path_of, sweep
-from vitx.commands.hydra_app import Job
+from vitx.commands.job import Job
 from vitx.commands.opening import Opened, verb_of
 from vitx.commands.record import environment, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
@@ -149,6 +149,7 @@ def _note(
     if resumed:
         refuse_other_data(record, data)
     record["data"], record["classes"] = data, list(parts.splits.classes)
+    record["total_steps"] = parts.plan.total_steps
 
 
 def _note_exactness(

@@ -6,8 +6,10 @@ import shutil
 from contextlib import ExitStack
 from functools import partial
 
-from vitx.commands.hydra_app import Job, run_verb
-from vitx.commands.opening import Opened, open_together, write_config
+from vitx.commands.hydra_app import run_verb
+from vitx.commands.job import Job
+from vitx.commands.opening import Opened, open_together, place_of, write_config
+from vitx.commands.sweep_plan import Again
 from vitx.config.schema import TrainConfig
 from vitx.errors import DataError, Problems, StorageError, UsageError
 from vitx.runtime.launch import launch, meet
@@ -16,9 +18,9 @@ from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import World
 
 
-def main(args: list[str]) -> int:
-    """Carry out `vitx train` with these arguments."""
-    return run_verb("train", TrainConfig, args, run, check=check)
+def main(args: list[str], again: Again | None = None) -> int:
+    """Carry out `vitx train` with these arguments; `again` is a sweep of them that goes on."""
+    return run_verb("train", TrainConfig, args, run, check=check, place=place_of, again=again)
 
 
 def run(config: TrainConfig, job: Job) -> str:

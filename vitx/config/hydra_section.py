@@ -72,6 +72,21 @@ def refuse_code(section: Mapping[str, Any], typed: Sequence[str]) -> None:
             )
 
 
+def refuse_typed_only(words: Sequence[str]) -> None:
+    """Refuse words of a file that are taken from the command line alone, though once typed there.
+
+    Raises:
+        UsageError: there is such a word.
+    """
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        for name in _TYPED_ONLY:
+            if _covers(key, f"hydra.{name}"):
+                raise UsageError(
+                    f"{key} is taken from the command line alone, not from a file; type it again"
+                )
+
+
 def _covers(word: str, name: str) -> bool:
     return word == name or word.startswith(f"{name}.") or name.startswith(f"{word}.")
 

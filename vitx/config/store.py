@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from vitx.config.hydra_section import refuse_code
 from vitx.config.schema import DistillConfig, EvalConfig, TrainConfig
 from vitx.errors import UsageError
-from vitx.paths import conf_dir, runs_dir
+from vitx.paths import conf_dir, sweeps_dir
 from vitx.redaction import has_login, is_secret_name, secret_in
 
 HYDRA_VERSION_BASE = "1.3"
@@ -82,7 +82,7 @@ def compose(
 
 def _sweep_dir() -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    return str(runs_dir() / "sweeps" / now)
+    return str(sweeps_dir() / now)
 
 
 def _variable(name: str, *default: str | None) -> str | None:

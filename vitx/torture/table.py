@@ -16,6 +16,7 @@ from vitx.torture import (
     signals,
     storage,
     surroundings,
+    sweeps,
     worlds,
 )
 from vitx.torture.bench import Bench
@@ -51,6 +52,7 @@ FAULTS = (
     Fault("hang-rank", "SIGSTOP to a rank of two", ranks.hung),
     Fault("kill-launcher", "SIGKILL to the launcher of two ranks", ranks.orphaned),
     Fault("kill-loader", "SIGKILL to a loader process", loaders.killed),
+    Fault("sweep", "SIGKILL to a sweep in its second job", sweeps.killed),
     Fault("full-disk", "disk of the checkpoints filled while it trains", storage.filled),
     Fault("file-limit", "files may not grow any more while it trains", storage.limited),
     Fault("read-only", "directory that can't be written", storage.shut),

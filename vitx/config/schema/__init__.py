@@ -35,6 +35,7 @@ from vitx.config.schema.choices import (
     ScheduleKind,
     Stem,
     Strategy,
+    SweepAction,
     Teaching,
     TortureAction,
     WandbMode,
@@ -68,6 +69,7 @@ from vitx.config.schema.verbs import (
     ImportConfig,
     ModelsConfig,
     RecipeConfig,
+    SweepConfig,
     TortureConfig,
 )
 
@@ -116,6 +118,8 @@ __all__ = [
     "ScheduleKind",
     "Stem",
     "Strategy",
+    "SweepAction",
+    "SweepConfig",
     "TeacherConfig",
     "TeacherSource",
     "Teaching",

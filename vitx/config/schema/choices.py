@@ -179,6 +179,13 @@ class Scale(Enum):
     smoke = "smoke"
 
 
+class SweepAction(Enum):
+    """What to do about a sweep."""
+
+    status = "status"
+    resume = "resume"
+
+
 class Strategy(Enum):
     """How several processes train one model."""
 

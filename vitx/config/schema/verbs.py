@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vitx.config.schema.choices import Head, Order, RecipeAction, Scale, TortureAction, Weights
+from vitx.config.schema.choices import (
+    Head,
+    Order,
+    RecipeAction,
+    Scale,
+    SweepAction,
+    TortureAction,
+    Weights,
+)
 from vitx.config.schema.data import DatasetConfig
 from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
 
@@ -81,6 +89,22 @@ class RecipeConfig:
     """The recipe. Further setting=value words go to each of its stages."""
     scale: Scale = Scale.full
     """full, or smoke: a rehearsal of about a minute on a CPU, on embedded data."""
+
+
+@dataclass(kw_only=True)
+class SweepConfig:
+    """`vitx sweep`: show where the jobs of a sweep stand, or run those that are not finished."""
+
+    action: SweepAction = field(default=MISSING, metadata={"positional": CHOICE})  # type: ignore[assignment]
+    """status shows a table of the jobs. resume runs those that are waiting, were stopped or failed,
+    in the directories that they have and under their numbers, each from its newest checkpoint; it
+    leaves finished ones alone, and ends with code 7 where some failed. Words such as
+    hydra.launcher.partition=x go to the launcher of the sweep."""
+    sweep: str | None = field(default=None, metadata={"positional": FILE, "path": True})
+    """Directory of the sweep; null is the newest below runs/sweeps."""
+    failed: bool = False
+    """Whether resume also tries jobs again whose settings were refused (code 2): they are refused
+    again unless something else, such as the version of vitx, has changed."""
 
 
 @dataclass(kw_only=True)

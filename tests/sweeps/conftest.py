@@ -1,0 +1,3 @@
+from tests.train.fixtures import pictures, vitx
+
+__all__ = ["pictures", "vitx"]
