@@ -11,6 +11,7 @@ import pytest
 from tests.machines.torchrun import ENDS_S
 from tests.train.programs import ROOT, live_processes, until, words_of
 from tests.train.tiny import EVERYTHING, LOADERS_FORK, TINY, logged, read, total, train
+from vitx.cli import main
 
 pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
 
@@ -43,6 +44,10 @@ class Sweep:
     def wait(self) -> int:
         return self._process.wait(ENDS_S)
 
+    def kill(self) -> None:
+        """Kill the process that was typed; its jobs go on."""
+        self._process.kill()
+
     def job(self) -> int:
         """Return the process that carries out its one job."""
         (job,) = (
@@ -73,8 +78,35 @@ def test_a_preempted_job_saves_is_requeued_and_goes_on(
     assert total(run) == total(tmp_path / "alone")
 
 
-def test_a_job_that_fails_is_told(pictures: Path, tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, *TINY, f"dataset.path={pictures}", "batch_size=64", "seed=0,1")
+def test_a_job_that_fails_is_told_and_costs_nobody_else(pictures: Path, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, *TINY, f"dataset.path={pictures}", "batch_size=64,8", "seed=0")
 
     assert sweep.wait() == 7, sweep.text
     assert "batch_size=64 is more than the 48 training samples" in sweep.text.splitlines()[-1]
+    assert states(tmp_path) == [("failed", 3), ("finished", 0)]
+
+
+def test_jobs_outlive_whoever_sent_them(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [tmp_path / "sweep" / name for name in ("0-seed=0", "1-seed=1")]
+    sweep = Sweep(tmp_path, *TINY, f"dataset.path={pictures}", "epochs=100ep", "seed=0,1")
+    until(
+        lambda: all(logged(run) >= 2 for run in runs) or not sweep.running(),
+        ENDS_S,
+        what="some steps of both jobs",
+    )
+    sweep.kill()
+    sweep.wait()
+    assert states(tmp_path) == [("running", None)] * 2
+    assert main(["sweep", "resume", "sweep"]) == 8  # they run
+
+    until(lambda: states(tmp_path) == [("finished", 0)] * 2, ENDS_S, what="the end of both jobs")
+    assert main(["sweep", "resume", "sweep"]) == 0
+    assert all(read(run / "run.json")["sessions"] == 1 for run in runs)
+
+
+def states(folder: Path) -> list[tuple[str, int | None]]:
+    """Return what the ledger of the sweep there says of each job."""
+    return [(job["state"], job["exit_code"]) for job in read(folder / "sweep/sweep.json")["jobs"]]
