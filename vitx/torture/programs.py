@@ -187,12 +187,13 @@ class Programs:
             until(lambda: (answer, "T", answer) in live_processes(), what="a process that waits")
         return self._started[-1]
 
-    def done(self, *args: str, code: int = 0) -> str:
+    def done(self, *args: str, code: int = 0, **env: str) -> str:
         """Run `vitx` to its end.
 
         Args:
             args: the words.
             code: the exit code that it has to have.
+            env: variables of its environment.
 
         Returns:
             Its output.
@@ -200,7 +201,7 @@ class Programs:
         Raises:
             Broken: it has another exit code.
         """
-        program = self(*args)
+        program = self(*args, **env)
         demand(program.wait() == code, f"exit code {code}", f"{program.code}:\n{program.text}")
         return program.text
 
