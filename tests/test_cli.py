@@ -173,7 +173,9 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
 
 _HYDRA = (
     "import os, hydra; from vitx.config import store; store.register();"
-    "os.environ['HYDRA_FULL_ERROR'] = '1'; sys.argv[1:] = args;"
+    "from vitx.config.quoting import hydra_arguments; from vitx.config.words import split;"
+    "os.environ['HYDRA_FULL_ERROR'] = '1';"
+    "sys.argv[1:] = hydra_arguments('train', split('train', args));"
     "hydra.main(config_path=os.environ['CONF'], config_name='train', version_base='1.3')"
     "(lambda config: print(config.dataset.path, config.seed))()"
 )
