@@ -75,9 +75,11 @@ def in_second_job(
     """Send a signal to a sweep while its second job evaluates for the first time."""
     program = vitx(*words)
     result = f"runs/sweeps/*/{JOBS[0]}/result.json"
+    saved = f"runs/sweeps/*/{JOBS[1]}/checkpoints/step-00000004"
     program.reaches(lambda: [*folder.glob(result)], what="the end of its first job")
     with held(pictures / "val/ape/00.png") as somebody_waits:
         program.reaches(somebody_waits, what="the evaluation of its second job")
+        program.reaches(lambda: [*folder.glob(saved)], what="a checkpoint of it")
         program.signal(number)
         if number == signal.SIGKILL:
             program.wait()

@@ -201,7 +201,7 @@ class Programs:
         Raises:
             Broken: it has another exit code.
         """
-        program = self(*args, **env)
+        program = self(*args, stopped=False, apart={}, **env)
         demand(program.wait() == code, f"exit code {code}", f"{program.code}:\n{program.text}")
         return program.text
 
