@@ -12,10 +12,10 @@ LOG := $(VENV)/install.log
 DISK_MB := 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint types bench clean
+.PHONY: help install train test test-thorough test-slow lint types bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s  %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP)  ## make .venv with the pinned versions; again only when those change
 
@@ -24,6 +24,9 @@ train: $(STAMP)  ## train the default experiment: make train ARGS='model=xcit_s1
 
 test: $(STAMP)  ## the tests of two minutes
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+
+test-thorough: $(STAMP)  ## the tests of seven minutes more: programs, recipes, teachers, servers
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m 'thorough and not slow' $(ARGS)
 
 test-slow: $(STAMP)  ## the tests of ten minutes: kills, world sizes, sweeps
 	$(BIN)/python -m pytest -m slow $(ARGS)

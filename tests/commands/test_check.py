@@ -323,6 +323,7 @@ def test_jobs_of_a_sweep_that_share_a_run_are_refused(
     assert "run_dir=a: jobs 0 and 1 of the sweep share it" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # on a busy machine patience ends before a whole batch is tried
 def test_a_large_evaluation_counts_for_memory(
     words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

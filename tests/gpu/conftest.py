@@ -11,11 +11,13 @@ __all__ = ["pictures", "vitx"]
 FOLDER = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
     for item in items:
         if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
             item.add_marker(
                 pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
             )
