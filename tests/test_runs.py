@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 
 from vitx.errors import RunInUseError, StorageError, UsageError
-from vitx.runs import (
-    RunDir,
-    check_name,
-    find_run,
-    new_run_dir,
-    now,
-    read_json,
-    write_json,
-    write_text,
-)
+from vitx.files import read_json, write_json, write_text
+from vitx.runs import RunDir, check_name, find_run, new_run_dir, now
 
 
 @pytest.fixture(autouse=True)

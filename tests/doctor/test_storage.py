@@ -19,7 +19,8 @@ from vitx.doctor.storage import (
     check_temporary_folder,
     file_system,
 )
-from vitx.runs import now, write_json
+from vitx.files import write_json
+from vitx.runs import now
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def test_links_within_a_run_and_to_a_run_are_no_harm(copy: Path, tmp_path: Path)
 
 
 def test_a_file_is_not_written_through_a_link_of_the_name_it_has_meanwhile(tmp_path: Path) -> None:
-    from vitx.runs import write_text
+    from vitx.files import write_text
 
     (tmp_path / "mine").write_text("mine")
     (tmp_path / f".run.json.{os.getpid()}").symlink_to(tmp_path / "mine")

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from vitx.config.schema import Precision
+from vitx.files import write_json
 from vitx.models.origin import as_safetensors
 from vitx.objectives.encoding import Encoding
 from vitx.objectives.lesson import Answer
 from vitx.objectives.teacher_cache import AnswerStore
 from vitx.paths import make_private
-from vitx.runs import RunDir, new_run_dir, write_json
+from vitx.runs import RunDir, new_run_dir
 
 TELLING = ("config.yaml", "run.json", "log.txt", "result.json")  # settings, argv, paths
 

@@ -14,7 +14,8 @@ from vitx.checkpoint.snapshot import Snapshot
 from vitx.checkpoint.store import load, path_of, steps_in
 from vitx.config.schema import NonFinite
 from vitx.errors import NonFiniteError
-from vitx.runs import RunDir, strict_floats, write_json
+from vitx.files import strict_floats, write_json
+from vitx.runs import RunDir
 from vitx.train.events import Callback
 from vitx.train.trainer import Trainer
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vitx.callbacks.evaluation import Evaluation
+from vitx.files import restored_floats, strict_floats
 from vitx.loggers.base import Logger
-from vitx.runs import restored_floats, strict_floats
 from vitx.runtime.world import ALONE, World
 from vitx.train.events import Callback, Every
 from vitx.train.trainer import Trainer

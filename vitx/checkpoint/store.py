@@ -33,7 +33,7 @@ from vitx.checkpoint.manifest import (
 from vitx.checkpoint.snapshot import Snapshot
 from vitx.config.schema import Weights
 from vitx.errors import StorageError
-from vitx.runs import storage_errors
+from vitx.files import storage_errors
 
 _NAME = re.compile(r"step-(\d{8})")
 _TEMPORARY = ".tmp-"

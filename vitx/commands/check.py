@@ -17,7 +17,7 @@ from vitx.config.settings import schema_of
 from vitx.config.store import SCHEMAS
 from vitx.config.words import CHECKED, split
 from vitx.errors import Problems, UsageError, near_matches
-from vitx.runs import writable_place
+from vitx.files import writable_place
 from vitx.runtime.openmp import wait_politely
 
 

@@ -11,7 +11,8 @@ from vitx.commands.sweep_plan import Again
 from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.errors import UsageError
-from vitx.runs import RunDir, find_run, read_json
+from vitx.files import read_json
+from vitx.runs import RunDir, find_run
 from vitx.runtime.launch import launch, meet
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.world import World

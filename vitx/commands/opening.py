@@ -19,8 +19,9 @@ from vitx.config.resolve import (
 )
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
+from vitx.files import write_text
 from vitx.foreign_run import refuse_strange_entries
-from vitx.runs import RunDir, check_name, free_run_dir, new_run_dir, write_text
+from vitx.runs import RunDir, check_name, free_run_dir, new_run_dir
 from vitx.runtime.world import World
 
 Section = TypeVar("Section")

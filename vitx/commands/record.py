@@ -18,9 +18,10 @@ import torch
 import vitx
 from vitx.config.schema import TrainConfig
 from vitx.errors import Interrupted, Preempted, VitxError, as_storage_error
+from vitx.files import write_json
 from vitx.parts import Machine
 from vitx.redaction import redacted
-from vitx.runs import SCHEMA, RunDir, now, write_json
+from vitx.runs import SCHEMA, RunDir, now
 from vitx.runtime.world import ALONE, World
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "numpy", "pillow", "safetensors")

@@ -25,10 +25,11 @@ from vitx.data.inspection import inspect
 from vitx.data.sources import LabelledImages
 from vitx.errors import Problems, UsageError, VitxError
 from vitx.estimate import Cost, Trial, estimate
+from vitx.files import writable_place
 from vitx.models.build import Fit
 from vitx.models.size import COUNTER, measure_size
 from vitx.parts import Parts, bad_image_policy, find_problems, gather, make_decoder
-from vitx.runs import find_run, writable_place
+from vitx.runs import find_run
 from vitx.runtime.device import forget_peak_memory, usable_cores, usable_memory_bytes
 from vitx.runtime.launch import count_ranks
 from vitx.runtime.signals import StopRequest

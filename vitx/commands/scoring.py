@@ -20,6 +20,7 @@ from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
 from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
 from vitx.evaluate.loop import PerSample
+from vitx.files import read_json, storage_errors, write_json
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
@@ -27,7 +28,7 @@ from vitx.models.of_run import make_model
 from vitx.models.weights import load_weights
 from vitx.parts import Machine, make_evaluator, settle_machine
 from vitx.records import EvalResult
-from vitx.runs import RunDir, check_name, read_json, storage_errors, write_json
+from vitx.runs import RunDir, check_name
 from vitx.runtime.world import ALONE, World
 
 _STEP = re.compile(r"[0-9]{1,8}")

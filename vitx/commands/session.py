@@ -21,12 +21,12 @@ from vitx.config.passes import settle
 from vitx.config.resolve import to_plain
 from vitx.config.schema import TrainConfig, WandbMode
 from vitx.errors import Interrupted, Preempted, StorageError
+from vitx.files import write_json
 from vitx.foreign_run import as_written
 from vitx.loggers.base import Logger
 from vitx.loggers.console import Console
 from vitx.loggers.jsonl import JsonlLogger
 from vitx.parts import Machine
-from vitx.runs import write_json
 from vitx.runtime.device import peak_memory_bytes
 from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import World

@@ -15,7 +15,7 @@ from typing import NoReturn
 from vitx.config.plain import read
 from vitx.config.schema import TortureAction, TortureConfig
 from vitx.errors import StorageError, UsageError, VitxError
-from vitx.runs import storage_errors, writable_place
+from vitx.files import storage_errors, writable_place
 from vitx.torture.bench import Bench
 from vitx.torture.inflicting import Row, Verdict, inflict_all
 from vitx.torture.programs import fork_server

@@ -12,8 +12,9 @@ from vitx.config.schema import DatasetKind
 from vitx.doctor.findings import Finding, fine, gib, problem, warning
 from vitx.doctor.planned import Planned, Unusable
 from vitx.errors import StorageError
+from vitx.files import read_json, writable_place
 from vitx.paths import cache_dir, runs_dir
-from vitx.runs import now, read_json, writable_place
+from vitx.runs import now
 
 _SPARE = 2  # checkpoints besides those that are kept: the best one, and the one being written
 _WORTH_BYTES = 100 * 2**20  # of a cache or temporary folder

@@ -13,9 +13,9 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from vitx.files import not_for_others
 from vitx.records import Plan
 from vitx.redaction import shown
-from vitx.runs import not_for_others
 
 # Without a terminal: at most one progress line in so many seconds, besides evaluations.
 PLAIN_INTERVAL_S = 10.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vitx.errors import StorageError
-from vitx.runs import restored_floats, strict_floats
+from vitx.files import restored_floats, strict_floats
 
 
 class JsonlLogger:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vitx.errors import StorageError, near_matches
+from vitx.files import storage_errors
 from vitx.models.build import tag_in, tags_of
 from vitx.models.foreign import import_weights, mark
 from vitx.paths import cache_dir, make_private
-from vitx.runs import storage_errors
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 HUB = "hf-hub:"

@@ -27,10 +27,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vitx.errors import StorageError
+from vitx.files import storage_errors, write_json
 from vitx.objectives.encoding import Encoding
 from vitx.objectives.shards import PRESENT, count_present, read_shard, write_shard
 from vitx.paths import make_private
-from vitx.runs import storage_errors, write_json
 
 SCHEMA = 1
 _SHARD_BYTES = 16 * 2**20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import chain, count
 from pathlib import Path
 
-from vitx.runs import PRIVATE, storage_errors
+from vitx.files import storage_errors
+from vitx.runs import PRIVATE
 
 
 def new_folder(path: Path) -> Path:

@@ -19,9 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vitx.errors import StorageError
+from vitx.files import read_json, storage_errors, write_json
 from vitx.foreign_run import as_written
 from vitx.redaction import redacted
-from vitx.runs import PRIVATE, SCHEMA, RunDir, read_json, storage_errors, write_json
+from vitx.runs import PRIVATE, SCHEMA, RunDir
 
 FILE = "sweep.json"
 VERBS = ("train", "distill", "eval")

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vitx.config.quoting import quote
 from vitx.errors import Interrupted, Preempted, SweepError, VitxError
+from vitx.files import not_for_others, storage_errors
 from vitx.redaction import shown
-from vitx.runs import not_for_others, storage_errors
 
 Overrides = Sequence[str]
 

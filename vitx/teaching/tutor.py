@@ -17,12 +17,12 @@ from vitx.config.schema import (
 )
 from vitx.data.sources import Splits
 from vitx.errors import StorageError
+from vitx.files import writable_place
 from vitx.objectives.encoding import Encoding, refuse_encoding
 from vitx.objectives.lesson import Answer, Lesson
 from vitx.objectives.teacher_cache import AnswerStore
 from vitx.paths import cache_dir
 from vitx.records import Batch, Plan
-from vitx.runs import writable_place
 from vitx.runtime.seeds import derive
 from vitx.teaching.build import Hired, Where
 from vitx.teaching.identity import identity, mixes_answers

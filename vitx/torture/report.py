@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import vitx
-from vitx.runs import now, write_json
+from vitx.files import write_json
+from vitx.runs import now
 from vitx.torture.inflicting import Row, Verdict
 
 SCHEMA = 1
