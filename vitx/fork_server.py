@@ -89,6 +89,9 @@ def _settle(request: dict[str, Any]) -> None:
     end_with_parent()
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_long(_ANY), 0, 0, 0)  # whom Yama lets trace
     os.setsid()
+    # Under nohup, or in the background of a script, they are ignored, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     leave(request["apart"])
     os.chdir(request["cwd"])
     os.environ.update(request["env"])

@@ -154,6 +154,7 @@ def test_a_terminal_that_goes_away_stops_the_run_well(pictures: Path, tmp_path: 
         pid, terminal = pty.fork()
         if pid == 0:
             os.chdir(ROOT)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
             os.execv(sys.executable, whole)  # noqa: S606
         until(somebody_waits, what="the first evaluation")
         os.close(terminal)
