@@ -200,7 +200,7 @@ def test_the_reader_of_blocks() -> None:
 def run(words: tuple[str, ...] | list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name("vitx")
     return subprocess.run(
-        [program, *words], cwd=folder, capture_output=True, text=True, timeout=110
+        [program, *words], cwd=folder, capture_output=True, text=True, timeout=300
     )
 
 
