@@ -87,6 +87,23 @@ def test_what_a_killed_rank_left_is_gone_on_with_by_itself(
     assert read(run_dir / "run.json")["sessions"] == 2
 
 
+def test_a_run_that_was_asked_to_stop_does_not_begin_again(
+    words: tuple[str, ...], whole: str, vitx: Programs, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    program = vitx("train", *words, f"run_dir={run_dir}", "runtime.max_restarts=1")
+    rank = begun(program, run_dir)[1]
+    os.kill(rank, signal.SIGSTOP)
+    program.signal(signal.SIGTERM)
+    time.sleep(0.5)  # it has heard that, and waits for the rank
+    os.kill(rank, signal.SIGKILL)
+
+    assert program.wait() == 6, program.text
+    assert "beginning again" not in program.text
+    vitx.done("train", *words, f"run_dir={run_dir}")
+    assert total(run_dir) == whole
+
+
 @pytest.mark.parametrize(
     ("number", "to", "code"),
     [

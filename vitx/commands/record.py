@@ -95,8 +95,9 @@ def environment(machine: Machine, config: TrainConfig) -> dict[str, Any]:
         machine: where it is computed.
         config: the pictures of a pass settled.
     """
-    exact = config.runtime.exact_world
+    exact, several = config.runtime.exact_world, machine.world.size > 1
     return {
+        **({"strategy": config.runtime.strategy.name} if several else {}),
         **({} if exact else {"processes": machine.world.size}),
         "micro_batch": config.micro_batch,
         "torch": torch.__version__,

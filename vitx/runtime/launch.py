@@ -71,12 +71,12 @@ def launch(story: Story, world: World, runtime: RuntimeConfig, *, apart: bool = 
         return
     _refuse_used_gpu()
     for restarts_left in range(runtime.max_restarts, -1, -1):
-        try:
-            return _supervise(story, ranks, runtime)
-        except RankLostError as error:
-            if not restarts_left:
-                raise
-            print(f"{error}\nbeginning again where it was saved", file=sys.stderr, flush=True)
+        lost = _supervise(story, ranks, runtime)
+        if lost is None:
+            return
+        if not restarts_left:
+            raise lost
+        print(f"{lost}\nbeginning again where it was saved", file=sys.stderr, flush=True)
 
 
 def aside(ask: Callable[[], Value], runtime: RuntimeConfig) -> Value:
@@ -114,18 +114,33 @@ def count_ranks(runtime: RuntimeConfig) -> int:
     return int(said)
 
 
-def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> None:
+def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> RankLostError | None:
+    """Have a story told once.
+
+    Returns:
+        The loss of a rank of a run that nobody had asked to stop; None where there was none.
+
+    Raises:
+        RankLostError: one was lost after somebody had.
+        VitxError: as the story ended otherwise.
+    """
     with tempfile.TemporaryDirectory(prefix="vitx-ranks-") as name:
         folder = Path(name)  # readable by this user alone
         supervisor = Supervisor(folder)
         sys.stdout.flush()
         sys.stderr.flush()
-        with supervisor:
-            for number in range(ranks):
-                if (pid := os.fork()) == 0:
-                    _be_rank(story, folder, number, ranks, runtime)
-                supervisor.add(Rank(number=number, pid=pid))
-            supervisor.wait()
+        try:
+            with supervisor:
+                for number in range(ranks):
+                    if (pid := os.fork()) == 0:
+                        _be_rank(story, folder, number, ranks, runtime)
+                    supervisor.add(Rank(number=number, pid=pid))
+                supervisor.wait()
+        except RankLostError as error:
+            if supervisor.was_asked:
+                raise
+            return error
+    return None
 
 
 def _be_rank(

@@ -133,6 +133,11 @@ class Supervisor:
         if isinstance(error, Preempted) and self._asked:
             hand_on(self._asked[0], self._previous.get(self._asked[0]))
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return bool(self._asked)
+
     def wait(self) -> None:
         """Wait until all have ended, and end as they did.
 
