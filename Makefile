@@ -25,10 +25,10 @@ train: $(STAMP)  ## train the default experiment: make train ARGS='model=xcit_s1
 test: $(STAMP)  ## the tests of two minutes
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
-test-thorough: $(STAMP)  ## the tests of seven minutes more: programs, recipes, teachers, servers
+test-thorough: $(STAMP)  ## the tests of eight minutes more: programs, recipes, teachers, servers
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m 'thorough and not slow' $(ARGS)
 
-test-slow: $(STAMP)  ## the tests of ten minutes: kills, world sizes, sweeps
+test-slow: $(STAMP)  ## the tests of half an hour: kills, world sizes, sweeps
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(STAMP)  ## rules, format, layers

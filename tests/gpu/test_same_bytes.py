@@ -12,7 +12,6 @@ import torch
 
 from tests.train.programs import Programs
 from vitx.torture.identity import logged, read, rows, total, weights
-from vitx.torture.programs import until
 from vitx.torture.small_run import EVERYTHING, TINY
 
 SHARED = ("runtime.device=cuda:0", "runtime.devices=2")
@@ -90,7 +89,7 @@ def test_a_lost_rank_ends_the_other_and_leaves_the_gpu(
     os.kill(rank, signal.SIGKILL)
     assert program.wait(30) == 6
     assert f"rank 1 (process {rank}) was ended by SIGKILL" in program.text
-    until(lambda: not program.session(), 10, what="the end of all processes")
+    program.leaves_nothing()
 
 
 @two_gpus

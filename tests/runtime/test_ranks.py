@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.train.programs import Program, Programs, until
+from tests.train.programs import Program, Programs
 from tests.train.tiny import EVERYTHING, LOADERS_FORK, TINY, logged, newest, read, total, train
 from vitx.config.schema import RuntimeConfig
 from vitx.errors import DataError, RankLostError, UsageError
@@ -20,7 +20,6 @@ from vitx.runtime.world import ALONE, World
 
 pytestmark = LOADERS_FORK
 
-GONE_WITHIN_S = 5.0
 TWO = ("runtime.devices=2", "runtime.exact_world=true", "runtime.micro_batch=2")
 
 
@@ -180,7 +179,7 @@ def test_nothing_outlives_a_killed_launcher(
     program.signal(signal.SIGKILL)
 
     assert program.wait() == -signal.SIGKILL
-    until(lambda: not program.session(), GONE_WITHIN_S, what="the ranks and their loaders")
+    program.leaves_nothing()
 
 
 def test_a_picture_that_one_rank_can_not_read_ends_the_run_as_a_single_process(

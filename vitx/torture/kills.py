@@ -20,8 +20,6 @@ from vitx.torture.identity import acknowledged, logged, total
 from vitx.torture.programs import Program, until
 from vitx.torture.verdicts import Facts, demand, demand_equal
 
-GONE_WITHIN_S = 5.0
-
 _LOADS_S = 0.7  # a start takes about this; half of the kills are drawn from it and what follows
 _TRAINS_S = 0.6
 _RANK_LOST = 6
@@ -92,7 +90,7 @@ def _session(place: Place, devices: int, draw: random.Random, tally: _Tally) -> 
     if tally.kills < tally.asked:
         _strike(program, place.run, devices, draw, tally)
     program.wait(120.0)
-    until(lambda: not program.session(), GONE_WITHIN_S, what="the end of all processes")
+    program.leaves_nothing()
     _judge(program, place.run, before, tally)
 
 

@@ -6,10 +6,8 @@ import os
 import signal
 
 from vitx.torture.bench import LONG, Bench, Place
-from vitx.torture.programs import Program, until
+from vitx.torture.programs import Program
 from vitx.torture.verdicts import Facts, demand
-
-GONE_WITHIN_S = 5.0
 
 _DATA = 3
 _NOTICED_WITHIN_S = 10.0
@@ -46,7 +44,7 @@ def _ended(program: Program, within_s: float) -> None:
     demand(program.code == _DATA, f"exit code {_DATA}", f"{program.code}:\n{program.text}")
     demand("dataset.workers=0" in program.last_line, "dataset.workers=0", program.last_line)
     demand("Traceback" not in program.text, "no traceback", program.text)
-    until(lambda: not program.session(), GONE_WITHIN_S, what="the end of all processes")
+    program.leaves_nothing()
 
 
 def _gone_on_with(place: Place, *more: str) -> Facts:

@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 from vitx.torture.verdicts import Broken, Lacking, demand
 
 PATIENCE_S = 60.0
+GONE_WITHIN_S = 5.0  # whoever a program started, once it has ended
 RESTS_S = 0.2  # without a moment on a processor, and not for lack of one
 
 
@@ -94,6 +95,14 @@ class Program:
     def signal_group(self, number: int) -> None:
         """Send it to the loader processes too, as a terminal does with Ctrl-C."""
         os.killpg(self.pid, number)
+
+    def leaves_nothing(self) -> None:
+        """Wait until nobody of its session is there.
+
+        Raises:
+            Broken: somebody stays.
+        """
+        until(lambda: not self.session(), GONE_WITHIN_S, what="the end of all processes")
 
     def session(self) -> set[int]:
         """Return the live processes of its session: itself and what it left or has."""

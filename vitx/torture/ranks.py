@@ -7,10 +7,8 @@ import signal
 
 from vitx.torture.bench import LONG, TWO, Bench
 from vitx.torture.identity import read
-from vitx.torture.programs import Program, until
+from vitx.torture.programs import Program
 from vitx.torture.verdicts import Facts, demand, demand_equal
-
-GONE_WITHIN_S = 5.0
 
 _RANK_LOST = 6
 _TIMEOUT_S = 4
@@ -65,7 +63,7 @@ def orphaned(bench: Bench) -> Facts:
         demand(processes >= 5, "a launcher, two ranks and a loader each", processes)
         program.signal(signal.SIGKILL)
         program.wait()
-        until(lambda: not program.session(), GONE_WITHIN_S, what="the end of ranks and loaders")
+        program.leaves_nothing()
         return {"processes": processes, "left": 0, "sha256": place.finish(LONG, TWO)}
 
 
@@ -80,4 +78,4 @@ def _named(program: Program, said: str) -> None:
     )
     demand(said in program.last_line, said, program.last_line)
     demand("Traceback" not in program.text, "no traceback", program.text)
-    until(lambda: not program.session(), GONE_WITHIN_S, what="the end of all processes")
+    program.leaves_nothing()

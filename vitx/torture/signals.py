@@ -9,12 +9,11 @@ from pathlib import Path
 
 from vitx.torture.bench import TWO, Bench, Place, kept
 from vitx.torture.identity import read
-from vitx.torture.programs import Program, held, until
+from vitx.torture.programs import Program, held
 from vitx.torture.verdicts import Facts, demand, demand_equal
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGINT)
 SAVED_WITHIN_S = 20.0
-GONE_WITHIN_S = 5.0
 AT_ONCE_S = 5.0
 
 _NOTED_S = 0.25  # two signals within 0.1 s are one request
@@ -115,7 +114,7 @@ def _leaves_at_once(place: Place, number: signal.Signals, pictures: list[Path]) 
         demand(
             program.wait(AT_ONCE_S) == _code(number), f"exit code {_code(number)}", _end(program)
         )
-    until(lambda: not program.session(), GONE_WITHIN_S, what="the end of all processes")
+    program.leaves_nothing()
     after = kept(place.run)
     changed = [name for name, content in before.items() if after.get(name, content) != content]
     demand_equal(changed, [], "files of checkpoints changed")
