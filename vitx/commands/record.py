@@ -95,10 +95,10 @@ def environment(machine: Machine, config: TrainConfig) -> dict[str, Any]:
         machine: where it is computed.
         config: the pictures of a pass settled.
     """
-    exact, several = config.runtime.exact_world, machine.world.size > 1
+    runtime = config.runtime
+    division = {"processes": machine.world.size, "strategy": runtime.strategy.name}
     return {
-        **({"strategy": config.runtime.strategy.name} if several else {}),
-        **({} if exact else {"processes": machine.world.size}),
+        **({} if runtime.exact_world else division),
         "micro_batch": config.micro_batch,
         "torch": torch.__version__,
         "device": _device_name(machine.device),
