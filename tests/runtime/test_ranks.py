@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.train.programs import Program, Programs
+from tests.train.programs import Program, Programs, until
 from tests.train.tiny import EVERYTHING, LOADERS_FORK, TINY, logged, newest, read, total, train
 from vitx.config.schema import RuntimeConfig
 from vitx.errors import DataError, RankLostError, UsageError
-from vitx.runtime.launch import launch
+from vitx.runtime.launch import launch, meet
 from vitx.runtime.world import ALONE, World
 
 pytestmark = LOADERS_FORK
@@ -168,6 +168,64 @@ def test_a_rank_that_hangs_is_given_up(
     assert "runtime.step_timeout_s" in last_line(program)
     assert "most recent call first" in program.text  # where it stood
     assert program.session() == set()
+
+
+def test_ranks_that_all_stand_still_are_given_up(
+    long: tuple[str, ...], vitx: Programs, tmp_path: Path
+) -> None:
+    program = vitx("train", *long, "runtime.step_timeout_s=2")
+    for rank in begun(program, tmp_path / "run"):
+        os.kill(rank, signal.SIGSTOP)
+
+    assert program.wait(timeout_s=15) == 6
+    assert "was stopped by a signal for 2 s and was given up" in last_line(program)
+    assert "most recent call first" in program.text
+    assert program.session() == set()
+
+
+def test_a_launcher_that_the_terminal_stops_takes_its_ranks_along(
+    long: tuple[str, ...], vitx: Programs, tmp_path: Path
+) -> None:
+    program = vitx("train", *long)
+    ranks = begun(program, tmp_path / "run")
+
+    def states() -> set[str]:
+        return {
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            for pid in (program.pid, *ranks)
+        }
+
+    program.signal(signal.SIGTSTP)  # Ctrl-Z
+    until(lambda: states() == {"T"}, what="a stop of all")
+    before = logged(tmp_path / "run")
+    program.signal(signal.SIGCONT)
+    program.reaches(lambda: logged(tmp_path / "run") > before, what="another step")
+    program.signal(signal.SIGTERM)
+    assert program.wait(timeout_s=15) == 75, program.text
+
+
+def test_a_launcher_that_inherited_ignored_children_learns_how_they_end() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(DataError, match=r"^the cause$"):
+            launch(go_wrong(raise_data_error), ALONE, RuntimeConfig(devices=2))
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_what_a_rank_says_at_length_is_told_whole() -> None:
+    def long_story(world: World) -> None:
+        raise DataError("x" * 1_000_000)
+
+    with pytest.raises(DataError, match=r"^x{1000000}$"):
+        launch(long_story, ALONE, RuntimeConfig(devices=2))
+
+
+def test_the_environment_of_torchrun_is_read_with_care(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UsageError, match="WORLD_SIZE=two: expected a number"):
+        meet(RuntimeConfig())
 
 
 def test_nothing_outlives_a_killed_launcher(

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -144,15 +143,15 @@ class Group(World):
 
 
 def join(
-    *, setup_timeout_s: int, step_timeout_s: int, store: Path | None = None, nccl: bool = True
+    *, setup_timeout_s: int, step_timeout_s: int, store: str | None = None, nccl: bool = True
 ) -> Group:
     """Meet the other ranks, which the environment counts as torchrun does.
 
     Args:
         setup_timeout_s: seconds to wait for them until training goes.
         step_timeout_s: and from then on.
-        store: a file in a private folder where ranks of one machine meet, and talk over its
-            loopback interface alone; None goes by `MASTER_ADDR` and `MASTER_PORT`, and by the
+        store: a file of theirs where ranks of one machine meet, and talk over its loopback
+            interface alone; None goes by `MASTER_ADDR` and `MASTER_PORT`, and by the
             interface that leads there unless the environment names another.
         nccl: whether each has a GPU of its own, if there are GPUs; several on one talk over gloo.
 
@@ -193,14 +192,14 @@ def join(
     return world
 
 
-def _meet_at(file: Path | None, world: World, timeout: datetime.timedelta) -> Store:
+def _meet_at(file: str | None, world: World, timeout: datetime.timedelta) -> Store:
     """Return where the ranks tell each other their addresses, all of them having come there.
 
     What they talk over afterwards is settled in the environment.
     """
     store: Store
     if file is not None:
-        store = FileStore(str(file), world.size)
+        store = FileStore(file, world.size)
     else:
         store, _, _ = next(rendezvous("env://", timeout=timeout))
     master = os.environ.get("MASTER_ADDR")

@@ -14,17 +14,17 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from vitx.config.schema import RuntimeConfig
 from vitx.errors import RankLostError, UsageError, VitxError, as_storage_error
+from vitx.runtime.memory_file import MemoryFile
 from vitx.runtime.openmp import wait_politely
+from vitx.runtime.rank import Rank, Report
 from vitx.runtime.signals import HANDLED, end_with_parent
-from vitx.runtime.supervisor import DUMP, Rank, Report, Supervisor
+from vitx.runtime.supervisor import DUMP, Supervisor
 from vitx.runtime.world import ALONE, World
 
 Story = Callable[[World], None]
@@ -38,7 +38,10 @@ def meet(runtime: RuntimeConfig) -> World:
         RankLostError: the others did not come.
         UsageError: `runtime.devices` asks for more of them.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2 or "RANK" not in os.environ:
+    counts = {
+        name: _count(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    }
+    if (counts["WORLD_SIZE"] or 1) < 2 or counts["RANK"] is None:
         return ALONE
     if runtime.devices not in (1, None):
         raise UsageError(
@@ -49,6 +52,14 @@ def meet(runtime: RuntimeConfig) -> World:
     world = _join(runtime, None)
     atexit.register(world.close)  # for all jobs of a sweep it is the same
     return world
+
+
+def _count(name: str) -> int | None:
+    """Return a whole number that the environment has; None where it has not."""
+    value = os.environ.get(name)
+    if value is not None and not (value.isascii() and value.isdigit()):
+        raise UsageError(f"the environment has {name}={value}: expected a number, as of torchrun")
+    return None if value is None else int(value)
 
 
 def launch(story: Story, world: World, runtime: RuntimeConfig, *, apart: bool = False) -> None:
@@ -90,10 +101,11 @@ def aside(ask: Callable[[], Value], runtime: RuntimeConfig) -> Value:
     """
     if count_ranks(runtime) == 1:
         return ask()
-    with tempfile.TemporaryDirectory(prefix="vitx-aside-") as name:
-        answer = Path(name) / "answer"
-        _supervise(lambda _: _write(answer, ask()), 1, runtime)
-        value: Value = json.loads(answer.read_text())
+    with MemoryFile() as answer:
+        lost = _supervise(lambda _: answer.write(json.dumps(ask())), 1, runtime)
+        if lost is not None:
+            raise lost
+        value: Value = json.loads(answer.read())
     return value
 
 
@@ -124,17 +136,20 @@ def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> RankLostErro
         RankLostError: one was lost after somebody had.
         VitxError: as the story ended otherwise.
     """
-    with tempfile.TemporaryDirectory(prefix="vitx-ranks-") as name:
-        folder = Path(name)  # readable by this user alone
-        supervisor = Supervisor(folder)
-        sys.stdout.flush()
-        sys.stderr.flush()
+    supervisor = Supervisor(step_timeout_s=runtime.step_timeout_s)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with contextlib.ExitStack() as held:
+        meeting, *files = (held.enter_context(MemoryFile()) for _ in range(1 + 2 * ranks))
         try:
             with supervisor:
                 for number in range(ranks):
+                    name = f"rank {number}" if ranks > 1 else ""
+                    rank = Rank(name=name, word=files.pop(), output=files.pop())
                     if (pid := os.fork()) == 0:
-                        _be_rank(story, folder, number, ranks, runtime)
-                    supervisor.add(Rank(number=number, pid=pid))
+                        _be_rank(story, rank, number, ranks, meeting, runtime)
+                    rank.pid = pid
+                    supervisor.add(rank)
                 supervisor.wait()
         except RankLostError as error:
             if supervisor.was_asked:
@@ -144,19 +159,19 @@ def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> RankLostErro
 
 
 def _be_rank(
-    story: Story, folder: Path, number: int, ranks: int, runtime: RuntimeConfig
+    story: Story, rank: Rank, number: int, ranks: int, meeting: MemoryFile, runtime: RuntimeConfig
 ) -> NoReturn:
     """Tell the story as a rank, leave word of how it ended, and end."""
     report, code = Report.bug("it ended before it began"), 1
     try:
-        _stand_apart(folder, number)
+        _stand_apart(rank.output, number)
         os.environ |= {
             "RANK": str(number),
             "LOCAL_RANK": str(number),
             "WORLD_SIZE": str(ranks),
             "LOCAL_WORLD_SIZE": str(ranks),
         }
-        world = ALONE if ranks == 1 else _join(runtime, folder / "store")
+        world = ALONE if ranks == 1 else _join(runtime, meeting.path)
         with world.losses():
             story(world)
         report, code = Report.done(), 0
@@ -170,27 +185,26 @@ def _be_rank(
             report = Report.bug("".join(traceback.format_exception(error)))
     finally:
         with contextlib.suppress(OSError):
-            report.write(folder, number)
+            rank.leave(report)
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
 
 
-def _stand_apart(folder: Path, number: int) -> None:
+def _stand_apart(output: MemoryFile, number: int) -> None:
     """Leave the terminal's group, which its Ctrl-C goes to, and end with the supervisor."""
     end_with_parent()
     os.setpgid(0, 0)
     for each in HANDLED:
         if signal.getsignal(each) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(each, signal.SIG_DFL)
-    output = os.open(folder / f"output-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    faulthandler.register(DUMP, file=output, all_threads=True)
+    faulthandler.register(DUMP, file=output.number, all_threads=True)
     if number > 0:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(output.number, 1)
+        os.dup2(output.number, 2)
 
 
-def _join(runtime: RuntimeConfig, store: Path | None) -> World:
+def _join(runtime: RuntimeConfig, store: str | None) -> World:
     wait_politely()
     # torch takes seconds to import.
     from vitx.runtime.group import join
@@ -201,10 +215,6 @@ def _join(runtime: RuntimeConfig, store: Path | None) -> World:
         store=store,
         nccl=not runtime.device.startswith("cuda:"),
     )
-
-
-def _write(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value))
 
 
 def _refuse_used_gpu() -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import sys
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import FrameType, TracebackType
 
-from vitx import errors
-from vitx.errors import Preempted, RankLostError, VitxError
+from vitx.errors import Preempted
+from vitx.runtime.rank import Rank
 from vitx.runtime.signals import (
     SAME_REQUEST_S,
     Handler,
@@ -34,81 +29,18 @@ _GRACE_S = 5.0
 _DUMP_S = 0.5  # to write the stacks
 
 
-@dataclass
-class Rank:
-    """A process of a run; `status` is its wait status once it has ended."""
-
-    number: int
-    pid: int
-    status: int | None = None
-    ended_at: float = 0.0
-    given_up: bool = False  # ended by the supervisor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a rank says of its end.
-
-    Attributes:
-        kind: done, error (explained by one line), or bug.
-        type: class of the error.
-        text: the line, or the traceback of a bug.
-        at: time of it, in seconds.
-    """
-
-    kind: str
-    at: float
-    type: str = ""
-    text: str = ""
-
-    @classmethod
-    def done(cls) -> Report:
-        """It ended well."""
-        return cls(kind="done", at=time.time())
-
-    @classmethod
-    def error(cls, error: VitxError) -> Report:
-        """It ended as `error` says."""
-        return cls(kind="error", type=type(error).__name__, text=str(error), at=time.time())
-
-    @classmethod
-    def bug(cls, text: str) -> Report:
-        """It met a bug, with this traceback."""
-        return cls(kind="bug", text=text, at=time.time())
-
-    def write(self, folder: Path, number: int) -> None:
-        """Leave it for the supervisor."""
-        temporary = folder / f".report-{number}"
-        temporary.write_text(json.dumps(asdict(self)))
-        temporary.replace(folder / f"report-{number}")
-
-    @classmethod
-    def read(cls, folder: Path, number: int) -> Report | None:
-        """Return what a rank left; None where it left nothing."""
-        try:
-            return cls(**json.loads((folder / f"report-{number}").read_text()))
-        except OSError:
-            return None
-
-    @property
-    def is_consequence(self) -> bool:
-        """Whether it only tells that another rank is lost."""
-        return self.type == RankLostError.__name__
-
-    def as_error(self) -> VitxError:
-        """Return the end of the run that it stands for."""
-        error: VitxError = getattr(errors, self.type)(self.text)
-        return error
-
-
 class Supervisor:
     """Waits for ranks. Entered, it passes signals on to them; left, none of them is alive.
 
-    The first request to stop is theirs to carry out; a second one ends them all at once.
+    The first request to stop is theirs to carry out; a second one ends them all at once. A rank
+    that keeps others waiting is missed by them; that all stand still is noticed here alone.
+
+    Args:
+        step_timeout_s: how long all may be stopped by signals.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, *, step_timeout_s: float) -> None:
+        self._step_timeout_s = step_timeout_s
         self._ranks: list[Rank] = []
         self._asked: list[signal.Signals] = []
         self._asked_at = float("-inf")
@@ -120,6 +52,10 @@ class Supervisor:
 
     def __enter__(self) -> Supervisor:
         self._previous = take_over(self._pass_on)
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+            self._previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._pause)
+        # Ignored, as some programs leave it to theirs, nobody would learn how a rank ended.
+        self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
     def __exit__(
@@ -146,14 +82,20 @@ class Supervisor:
             RankLostError: one was killed, hung, or met a bug.
         """
         deadline = float("inf")
-        while alive := self._look():
+        # In turns, not by the clock: a machine that was suspended has missed none of them.
+        stopped_turns = 0
+        while alive := [rank for rank in self._ranks if rank.look()]:
             if len(self._asked) > 1:
                 self._kill_all()
                 break
-            if deadline == float("inf") and any(self._failed(rank) for rank in self._ranks):
+            stopped_turns = stopped_turns + 1 if all(each.is_stopped for each in alive) else 0
+            if deadline < float("inf"):
+                if time.monotonic() > deadline:
+                    self._give_up(alive, "kept the others waiting")
+            elif any(rank.has_failed for rank in self._ranks):
                 deadline = time.monotonic() + _GRACE_S
-            if time.monotonic() > deadline:
-                self._give_up(alive)
+            elif stopped_turns * _POLL_S > self._step_timeout_s:
+                self._give_up(alive, f"was stopped by a signal for {self._step_timeout_s:g} s")
             time.sleep(_POLL_S)
         self._judge()
 
@@ -165,61 +107,40 @@ class Supervisor:
         if number == signal.SIGHUP:
             leave(terminals())
         for rank in self._ranks:
-            self._send(rank, number)
+            rank.send(number)
 
-    def _send(self, rank: Rank, number: int) -> None:
-        if rank.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(rank.pid, number)
-
-    def _look(self) -> list[Rank]:
-        """Return the ranks that are alive."""
+    def _pause(self, _number: int, _frame: FrameType | None) -> None:
+        """Stand still with all ranks, which are out of the reach of the terminal's Ctrl-Z."""
         for rank in self._ranks:
-            if rank.status is None:
-                ended, status = os.waitpid(rank.pid, os.WNOHANG)
-                if ended:
-                    rank.status, rank.ended_at = status, time.time()
-        return [rank for rank in self._ranks if rank.status is None]
+            rank.send_group(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        for rank in self._ranks:
+            rank.send_group(signal.SIGCONT)
 
-    def _failed(self, rank: Rank) -> bool:
-        """Say whether a rank has ended in a way that the others can't go on from."""
-        if rank.status is None:
-            return False
-        report = Report.read(self._folder, rank.number)
-        return report is None or report.kind != "done"
-
-    def _give_up(self, alive: list[Rank]) -> None:
+    def _give_up(self, alive: list[Rank], why: str) -> None:
         """End ranks that don't end by themselves, and keep where they stood."""
         for rank in alive:
-            rank.given_up = True
+            rank.given_up = why
             for number in (signal.SIGCONT, DUMP):
-                self._send(rank, number)
+                rank.send(number)
         time.sleep(_DUMP_S)
         self._kill_all()
 
     def _kill_all(self) -> None:
-        for rank in self._look():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(rank.pid, signal.SIGKILL)
-            self._send(rank, signal.SIGKILL)
-            _, rank.status = os.waitpid(rank.pid, 0)
-            rank.ended_at = time.time()
+        for rank in self._ranks:
+            rank.kill()
 
     def _judge(self) -> None:
         """Raise for what went wrong first; what only followed from it is not told."""
         if len(self._asked) > 1:
             end = end_of(self._asked[0])
             raise end(f"stopped at once by a second {self._asked[-1].name}; nothing was saved")
-        reports = [(Report.read(self._folder, rank.number), rank) for rank in self._ranks]
-        causes = [
-            (report.at, report, rank)
-            for report, rank in reports
-            if report is not None and report.kind != "done" and not report.is_consequence
-        ]
-        if causes:
-            _, report, rank = min(causes, key=lambda cause: cause[0])
-            raise self._of_bug(report, rank) if report.kind == "bug" else report.as_error()
-        silent = [rank for report, rank in reports if report is None and not rank.given_up]
+        ends = [(rank.report, rank) for rank in self._ranks]
+        failed = [(each, rank) for each, rank in ends if each is not None and each.kind != "done"]
+        if causes := [(each, rank) for each, rank in failed if not each.is_consequence]:
+            cause, rank = min(causes, key=lambda end: end[0].at)
+            raise rank.of_bug(cause) if cause.kind == "bug" else cause.as_error()
+        silent = [rank for report, rank in ends if report is None and not rank.given_up]
         # NCCL aborts a rank that waited in vain for another.
         told = [rank for rank in silent if rank.status != signal.SIGABRT]
         # Woken up for a last word, one that hung may have told a consequence.
@@ -228,44 +149,6 @@ class Supervisor:
             if any(rank.status == number for rank in silent):
                 raise end_of(number)(f"stopped by {number.name} before training began")
         if silent:
-            raise self._of_silence(min(silent, key=lambda rank: rank.ended_at))
-        for consequence, _ in reports:
-            if consequence is not None and consequence.kind != "done":
-                raise consequence.as_error()
-
-    def _of_bug(self, report: Report, rank: Rank) -> RankLostError:
-        sys.stderr.write(report.text)
-        last = report.text.strip().splitlines()[-1]
-        return RankLostError(
-            f"{self._name(rank)} failed: {last} (its traceback is above); the same command goes "
-            "on from the newest checkpoint"
-        )
-
-    def _of_silence(self, rank: Rank) -> RankLostError:
-        """Return what is said of a rank that left no word."""
-        name = self._name(rank)
-        again = "the same command goes on from the newest checkpoint"
-        if rank.given_up:
-            sys.stderr.write(self._output(rank))
-            return RankLostError(
-                f"{name} kept the others waiting and was given up (where it stood is above); "
-                f"runtime.step_timeout_s is how long they wait; {again}"
-            )
-        code = os.waitstatus_to_exitcode(rank.status or 0)
-        if code >= 0:
-            sys.stderr.write(self._output(rank))
-            return RankLostError(f"{name} ended without a word, exit code {code}; {again}")
-        by = signal.Signals(-code).name
-        hint = "; out of memory? smaller runtime.micro_batch" if by == "SIGKILL" else ""
-        return RankLostError(f"{name} was ended by {by}{hint}; {again}")
-
-    def _name(self, rank: Rank) -> str:
-        if len(self._ranks) == 1:
-            return f"process {rank.pid}"
-        return f"rank {rank.number} (process {rank.pid})"
-
-    def _output(self, rank: Rank) -> str:
-        try:
-            return (self._folder / f"output-{rank.number}").read_text(errors="replace")
-        except OSError:
-            return ""
+            raise min(silent, key=lambda rank: rank.ended_at).of_silence()
+        for consequence, _ in failed:
+            raise consequence.as_error()

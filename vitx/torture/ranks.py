@@ -54,6 +54,18 @@ def hung(bench: Bench) -> Facts:
         return {"timeout_s": _TIMEOUT_S, "exit_code": _RANK_LOST, "sha256": place.finish(LONG, TWO)}
 
 
+def stopped(bench: Bench) -> Facts:
+    """Stop all ranks at once, when none can miss another: the run ends all the same."""
+    bench.need_devices(2)
+    with bench.at("stop-ranks") as place:
+        program = place.begun(LONG, TWO, f"runtime.step_timeout_s={_TIMEOUT_S}")
+        for rank in program.children():
+            os.kill(rank, signal.SIGSTOP)
+        program.wait(_TIMEOUT_S + _LAST_WORDS_S)
+        _named(program, f"was stopped by a signal for {_TIMEOUT_S} s")
+        return {"timeout_s": _TIMEOUT_S, "exit_code": _RANK_LOST, "sha256": place.finish(LONG, TWO)}
+
+
 def orphaned(bench: Bench) -> Facts:
     """Kill the launcher of two ranks with loaders: all of them are gone soon."""
     bench.need_devices(2)

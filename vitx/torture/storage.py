@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vitx.torture.bench import LONG, Bench, kept
+from vitx.torture.bench import LONG, TWO, Bench, kept
 from vitx.torture.identity import contents
 from vitx.torture.programs import Program, held
 from vitx.torture.verdicts import Broken, Facts, demand, demand_equal
 
-_STORAGE, _IN_USE = 4, 8
+_DATA, _STORAGE, _IN_USE, _PREEMPTED = 3, 4, 8, 75
 _SMALL_BYTES = 1_500_000  # room for four checkpoints, which it takes to begin, and not for more
 _FEW_EVALUATIONS = "evaluation.every=4st"
 _SMALL_FILE_BYTES = 100_000  # less than the optimizer's
@@ -43,6 +43,31 @@ def filled(bench: Bench) -> Facts:
             shutil.rmtree(saved)
             shutil.copytree(small, saved)
         return {"exit_code": _STORAGE, "checkpoints_missed": 3, "sha256": place.finish(*words)}
+
+
+def no_room_for_others(bench: Bench) -> Facts:
+    """Fill the disk of temporary files: two ranks train, stop and refuse as ever."""
+    bench.need_devices(2)
+    with bench.at("full-temporary") as place:
+        folder = place.folder / "temporary"
+        folder.mkdir()
+        bad = place.own_pictures()
+        for picture in (bad / "train").glob("*/*"):
+            picture.write_bytes(b"")
+        for code, more in (
+            (_PREEMPTED, ("stop_at=3st",)),
+            (_DATA, (f"dataset.path={bad}", f"run_dir={place.folder / 'bad'}")),
+            (0, ()),
+        ):
+            words = bench.words(TWO, f"run_dir={place.run}", *more)
+            apart = {"tmpfs": [str(folder), os.sysconf("SC_PAGESIZE")]}
+            program = place.start(*words, stopped=True, apart=apart, TMPDIR=str(folder))
+            with _inside(program, folder) as small:
+                _fill(small / "ballast")
+                program.signal(signal.SIGCONT)
+                program.wait()
+            demand(program.code == code, f"exit code {code}", f"{program.code}:\n{program.text}")
+        return {"exit_codes": [_PREEMPTED, _DATA, 0], "sha256": place.same()}
 
 
 def limited(bench: Bench) -> Facts:
