@@ -101,9 +101,10 @@ def assemble(
         make_evaluator(config, parts.splits.val, parts.machine),
         Every(config.evaluation.every, plan, setting="evaluation.every"),
     )
+    saved = Every(config.checkpoint.every, plan, setting="checkpoint.every")
     checkpointing = Checkpointing(
         run.checkpoints,
-        Every(config.checkpoint.every, plan, setting="checkpoint.every"),
+        saved,
         keep=config.checkpoint.keep,
         background=config.checkpoint.background,
         evaluation=evaluation,
@@ -111,7 +112,7 @@ def assemble(
         say=console.say,
     )
     trainer.callbacks = [
-        Guard(config.non_finite, run, settle=checkpointing.settle, say=console.say),
+        Guard(config.non_finite, run, saved=saved, settle=checkpointing.settle, say=console.say),
         ShowProgress(display),
         evaluation,
         Metrics(

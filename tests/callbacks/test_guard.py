@@ -191,6 +191,57 @@ def test_a_bad_step_can_send_the_run_back(
     assert total(tmp_path / "parts") == total(tmp_path / "run")
 
 
+# The poisoned picture comes up in steps 6, 9 and 16 of these.
+THREE_TIMES = ("non_finite=rollback", "checkpoint.every=4st", "epochs=18st")
+
+
+@LOADERS_FORK[0]
+def test_a_run_goes_back_to_where_it_would_have_without_the_stops(
+    poisoned: int, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = (*words_of(pictures, tmp_path / "run", 1), *THREE_TIMES, "checkpoint.keep=2")
+    train(*words)
+    back = re.findall(r"weights are again those of step (\d+)", capfd.readouterr().out)
+    assert back == ["4", "8", "12"]
+    words = (*words, f"run_dir={tmp_path / 'parts'}")
+    for step in (13, 14, 15):  # more of them than are kept
+        with pytest.raises(Preempted):
+            train(*words, f"stop_at={step}st")
+    train(*words)
+
+    assert total(tmp_path / "parts") == total(tmp_path / "run")
+    assert read(tmp_path / "parts/run.json")["exact"] == {"resume": True, "why": []}
+
+
+@LOADERS_FORK[0]
+def test_what_can_not_be_gone_back_to_is_passed_over_and_told(
+    poisoned: int, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    words = (*words_of(pictures, run_dir, 1), *THREE_TIMES)
+    with pytest.raises(Preempted):
+        train(*words, "stop_at=15st")
+    (checkpoint(run_dir, 12) / "model.safetensors").write_bytes(b"")
+    train(*words)
+
+    said = capfd.readouterr().out
+    assert "checkpoint step-00000012 can't be gone back to: model.safetensors has 0 bytes" in said
+    assert "weights are again those of step 8;" in said
+    assert read(run_dir / "run.json")["exact"] == {
+        "resume": False,
+        "why": ["went back to step-00000008 for want of step-00000012"],
+    }
+
+
+@LOADERS_FORK[0]
+def test_before_the_first_checkpoint_there_is_nothing_to_go_back_to(
+    poisoned: int, pictures: Path, tmp_path: Path
+) -> None:
+    words = (*words_of(pictures, tmp_path / "run", 1), "non_finite=rollback")
+    with pytest.raises(NonFiniteError, match=r"found no checkpoint of checkpoint\.every to go"):
+        train(*words, "checkpoint.every=100ep")
+
+
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_what_is_bad_for_good_ends_the_run_anyway(
     policy: str, pictures: Path, tmp_path: Path

@@ -39,3 +39,9 @@ def same(one: Snapshot, other: Snapshot) -> bool:
 def said(folder: Path) -> tuple[Snapshot | None, list[str]]:
     lines: list[str] = []
     return load_newest(folder, say=lines.append), lines
+
+
+def unreadable(file: Path) -> None:
+    """Have a file answer with an input/output error, as on a failing disk."""
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # nothing is mapped at its start

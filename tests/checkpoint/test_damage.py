@@ -5,12 +5,13 @@ import json
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.checkpoint.small import FILES, said, same, snapshot
+from tests.checkpoint.small import FILES, said, same, snapshot, unreadable
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import commit, load, load_newest, path_of, steps_in
 from vitx.errors import StorageError
@@ -138,6 +139,45 @@ def test_when_all_are_damaged_nothing_is_begun_afresh_now_or_later(tmp_path: Pat
     for _ in range(2):
         with pytest.raises(StorageError, match="no good checkpoint"):
             said(tmp_path)
+
+
+def test_what_can_not_be_read_now_is_left_alone(tmp_path: Path) -> None:
+    for step in (3, 6):
+        commit(tmp_path, snapshot(step))
+    manifest = path_of(tmp_path, 6) / "manifest.json"
+    content = manifest.read_bytes()
+    unreadable(manifest)
+
+    said_of_it = r"manifest\.json can't be read: Input/output error; nothing was changed; .* move "
+    for _ in range(2):
+        with pytest.raises(StorageError, match=said_of_it + "step-00000006 elsewhere"):
+            said(tmp_path)
+    assert steps_in(tmp_path) == [3, 6]
+
+    manifest.unlink()
+    manifest.write_bytes(content)
+    found, lines = said(tmp_path)
+    assert found is not None
+    assert (same(found, snapshot(6)), lines) == (True, [])
+
+
+@pytest.mark.parametrize("file", ALL_FILES)
+def test_what_may_not_be_read_is_no_damage(file: str) -> None:
+    nobody = os.getuid() or 65534  # root may read everything
+    with tempfile.TemporaryDirectory() as name:  # others don't reach tmp_path
+        folder = commit(Path(name), snapshot(3))
+        for path in (Path(name), folder, *folder.iterdir()):
+            path.chmod(0o755)
+        (folder / file).chmod(0)
+        if (child := os.fork()) == 0:
+            os.setuid(nobody)
+            said_of_it = ""
+            try:
+                find_damage(folder)
+            except StorageError as error:
+                said_of_it = str(error)
+            os._exit(0 if f"{file} can't be read: Permission denied" in said_of_it else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def rewrite(manifest: Path, *, own_digest: bool, **changes: object) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.checkpoint.small import FILES, said, same, snapshot
+from tests.checkpoint.small import FILES, said, same, snapshot, unreadable
 from vitx.checkpoint.snapshot import Snapshot
 from vitx.checkpoint.store import commit, load, path_of, prune, steps_in, sweep, weights_file
 from vitx.errors import StorageError
@@ -93,23 +93,26 @@ def test_sweeping_removes_what_an_interrupted_write_left_and_nothing_else(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("finite", "keep", "also", "left"),
+    ("finite", "keep", "also", "due", "left"),
     [
-        ("+++++", 2, set(), [4, 5]),
-        ("+++++", 3, {1}, [1, 3, 4, 5]),
-        ("+++--", 2, set(), [3, 4, 5]),
-        ("+----", 2, {2}, [1, 2, 4, 5]),
-        ("-----", 2, set(), [4, 5]),
-        ("+", 2, set(), [1]),
+        ("+++++", 2, set(), 1, [4, 5]),
+        ("+++++", 3, {1}, 1, [1, 3, 4, 5]),
+        ("+++--", 2, set(), 1, [3, 4, 5]),
+        ("+----", 2, {2}, 1, [1, 2, 4, 5]),
+        ("-----", 2, set(), 1, [4, 5]),
+        ("+++++", 2, set(), 3, [3, 4, 5]),
+        ("+-++-", 2, set(), 2, [4, 5]),
+        ("-+---", 2, set(), 4, [2, 4, 5]),
+        ("+", 2, set(), 1, [1]),
     ],
 )
 def test_the_newest_the_best_and_the_last_finite_are_kept(
-    finite: str, keep: int, also: set[int], left: list[int], tmp_path: Path
+    finite: str, keep: int, also: set[int], due: int, left: list[int], tmp_path: Path
 ) -> None:
     for step, mark in enumerate(finite, start=1):
         commit(tmp_path, snapshot(step, value=0.0 if mark == "+" else float("nan")))
 
-    prune(tmp_path, keep=keep, also=also)
+    prune(tmp_path, keep=keep, also=also, is_due=lambda step: step % due == 0)
 
     assert steps_in(tmp_path) == left
     assert {path.name for path in tmp_path.iterdir()} == {f"step-{step:08d}" for step in left}
@@ -120,9 +123,19 @@ def test_pruning_survives_a_damaged_manifest(tmp_path: Path) -> None:
         commit(tmp_path, snapshot(step, value=float("nan")))
     (path_of(tmp_path, 2) / "manifest.json").write_text("{")
 
-    prune(tmp_path, keep=2, also=set())
+    prune(tmp_path, keep=2, also=set(), is_due=bool)
 
     assert steps_in(tmp_path) == [2, 3]
+
+
+def test_pruning_leaves_what_can_not_be_read(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        commit(tmp_path, snapshot(step))
+    unreadable(path_of(tmp_path, 2) / "manifest.json")
+
+    prune(tmp_path, keep=2, also=set(), is_due=bool)
+
+    assert steps_in(tmp_path) == [2, 3, 4]
 
 
 def test_a_write_that_fails_leaves_the_rest_as_it_was(tmp_path: Path) -> None:

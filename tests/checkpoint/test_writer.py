@@ -27,7 +27,11 @@ class Desk:
         self.gate, self.waits = threading.Event(), threading.Event()
         self.gate.set()
         self.writer = Writer(
-            folder, keep=keep, before_commit=self._before_commit, say=self.said.append
+            folder,
+            keep=keep,
+            is_due=bool,
+            before_commit=self._before_commit,
+            say=self.said.append,
         )
 
     def _before_commit(self) -> None:
@@ -272,7 +276,7 @@ def test_a_bug_in_the_thread_is_no_miss(tmp_path: Path) -> None:
         raise TypeError("a bug")
 
     for ending in ("report", "finish"):
-        writer = Writer(tmp_path, keep=2, before_commit=break_down, say=print)
+        writer = Writer(tmp_path, keep=2, is_due=bool, before_commit=break_down, say=print)
         writer.hand_over(snapshot(1), best_step=None)
         with contextlib.suppress(TypeError):
             writer.wait()

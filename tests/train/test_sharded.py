@@ -1,5 +1,6 @@
 """A model in parts trains as a whole one does, and leaves the same checkpoints."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def test_parted_as_whole(model: str, pictures: Path, tmp_path: Path) -> None:
     recorded, measured = (read(tmp_path / f"parted/{each}.json") for each in ("result", "eval/val"))
     assert recorded["ema"]["top1"] == measured["top1"]
     assert recorded["ema"]["loss"] == pytest.approx(measured["loss"], rel=1e-6)
+
+
+def test_pictures_that_can_not_be_decoded_hold_nobody_up(pictures: Path, tmp_path: Path) -> None:
+    bad = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    damaged = sorted((bad / "val").glob("*/*"))[:4]  # the whole first batch, of 21 pictures in all
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:60])
+    words = (*TINY, f"dataset.path={bad}", "dataset.bad_image=skip", "dataset.bad_image_limit=0.5")
+    words = (*words, "evaluation.batch_size=4", "epochs=2st", "runtime.devices=2")
+    for strategy in ("ddp", "fsdp"):
+        train(*words, f"run_dir={tmp_path / strategy}", f"runtime.strategy={strategy}")
+
+    whole, parted = (read(tmp_path / strategy / "result.json") for strategy in ("ddp", "fsdp"))
+    assert (parted["count"], parted["skipped"]) == (17, 4)
+    assert parted["top1"] == whole["top1"]
 
 
 def test_a_run_goes_on_whole_or_parted(pictures: Path, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ class Checkpointing(Callback):
     ) -> None:
         self._folder, self._every, self._background = folder, every, background
         self._evaluation, self._loggers, self._say = evaluation, loggers, say
-        self._writer = Writer(folder, keep=keep, before_commit=self._make_rows_durable, say=say)
+        self._writer = Writer(
+            folder, keep=keep, is_due=every.due, before_commit=self._make_rows_durable, say=say
+        )
 
     def at_boundary(self, trainer: Trainer) -> None:
         """Save where it is due; at the end wait until it is committed."""

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitx.checkpoint.manifest import is_proven_finite
+from vitx.checkpoint.manifest import find_damage, is_proven_finite
 from vitx.checkpoint.sharing import shared
 from vitx.checkpoint.snapshot import Snapshot
-from vitx.checkpoint.store import load, path_of, steps_in
+from vitx.checkpoint.store import load, path_of
 from vitx.config.schema import NonFinite
 from vitx.errors import NonFiniteError
 from vitx.files import strict_floats, write_json
 from vitx.runs import RunDir
-from vitx.train.events import Callback
+from vitx.train.events import Callback, Every
 from vitx.train.trainer import Trainer
 
 # fp16: the loss scale halves at each overflow; so many in a row is no overflow any more.
@@ -33,13 +33,15 @@ class Guard(Callback):
 
     Under fp16 a few overflows are how the loss scale finds its size; those steps are skipped by
     the scaler, and only many in a row end the run. Other steps end it, are left out, or send it
-    back: then weights, optimizer and average are those of the newest checkpoint that is finite,
-    while the counters stay, so that the batches between are not met again (as in the training of
-    PaLM, arXiv 2204.02311, section 5.1).
+    back: then weights, optimizer and average are those of the newest checkpoint that is due and
+    finite, while the counters stay, so that the batches between are not met again (as in the
+    training of PaLM, arXiv 2204.02311, section 5.1). One that a stop has added is passed over: the
+    run comes to what it would have come to without the stop.
 
     Args:
         policy: which of these.
         run: where checkpoints are, and where a note of the pictures is left.
+        saved: when a checkpoint is due.
         settle: waits until checkpoints that are being written are there.
         say: takes what the user should know.
     """
@@ -51,10 +53,12 @@ class Guard(Callback):
         policy: NonFinite = NonFinite["raise"],
         run: RunDir | None = None,
         *,
+        saved: Every | None = None,
         settle: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._policy, self._run, self._settle, self._say = policy, run, settle, say
+        self._policy, self._run, self._saved = policy, run, saved
+        self._settle, self._say = settle, say
         self._skips = self._rollbacks = 0
         self._buffers: list[Tensor] = []  # as the last step left them
 
@@ -85,7 +89,7 @@ class Guard(Callback):
                 buffer.copy_(before)
             self._tell(trainer, norm, terms, "the step is left out")
             return False
-        if self._policy is NonFinite["rollback"] and self._rollbacks < MOST_ROLLBACKS:
+        if self._policy is NonFinite["rollback"]:
             self._roll_back(trainer, norm, terms)
             return False
         raise self._error(trainer, norm, terms)
@@ -101,20 +105,38 @@ class Guard(Callback):
     def _roll_back(
         self, trainer: Trainer, norm: Tensor, terms: Mapping[str, Sequence[Tensor]]
     ) -> None:
+        if self._rollbacks == MOST_ROLLBACKS:
+            why = f"non_finite=rollback has sent it back {MOST_ROLLBACKS} times"
+            raise self._error(trainer, norm, terms, why)
         self._settle()
-        found = shared(self._newest_finite() if trainer.world.leads else None, trainer.world)
+        found = shared(self._target(trainer) if trainer.world.leads else None, trainer.world)
         if found is None:
-            raise self._error(trainer, norm, terms)
+            why = "non_finite=rollback found no checkpoint of checkpoint.every to go back to"
+            raise self._error(trainer, norm, terms, why)
         self._rollbacks += 1
         trainer.restore_weights(found)
         self._tell(trainer, norm, terms, f"weights are again those of step {found.step}")
 
-    def _newest_finite(self) -> Snapshot | None:
-        if self._run is None:
+    def _target(self, trainer: Trainer) -> Snapshot | None:
+        """Return the checkpoint to go back to.
+
+        That a newer one is missing or damaged is noted: with it the run comes to other weights.
+        """
+        if self._run is None or self._saved is None:
             return None
-        folder = self._run.checkpoints
-        paths = (path_of(folder, step) for step in reversed(steps_in(folder)))
-        return next((load(path) for path in paths if is_proven_finite(path)), None)
+        lost: list[str] = []
+        for step in self._saved.down_from(trainer.state.step):
+            path = path_of(self._run.checkpoints, step)
+            damage = find_damage(path) if path.is_dir() else "missing"
+            if damage is not None:
+                self._say(f"checkpoint {path.name} can't be gone back to: {damage}")
+                lost.append(path.name)
+            elif is_proven_finite(path):
+                if lost:
+                    why = f"went back to {path.name} for want of {', '.join(lost)}"
+                    trainer.state.inexact.append(why)
+                return load(path)
+        return None
 
     def _tell(
         self, trainer: Trainer, norm: Tensor, terms: Mapping[str, Sequence[Tensor]], what: str
@@ -124,14 +146,19 @@ class Guard(Callback):
         self._say(f"the gradient norm is {norm.item()} at step {step}: {what}{note}")
 
     def _error(
-        self, trainer: Trainer, norm: Tensor, terms: Mapping[str, Sequence[Tensor]]
+        self,
+        trainer: Trainer,
+        norm: Tensor,
+        terms: Mapping[str, Sequence[Tensor]],
+        why: str = "",
     ) -> NonFiniteError:
+        """Return the end of the run; `why` it is one although it could go on."""
         note = self._note(trainer, norm, terms)
         return NonFiniteError(
             f"the gradient norm is {norm.item()} at step {trainer.state.step + 1}, learning "
-            f"rate {trainer.schedule.peak_now():.3g}; weights and checkpoints are from before "
-            f"it; try a lower optimizer.lr, optimizer.clip_norm=1, precision=fp32 or "
-            f"non_finite=skip{note}"
+            f"rate {trainer.schedule.peak_now():.3g}; {why}{'; ' if why else ''}weights and "
+            f"checkpoints are from before it; try a lower optimizer.lr, optimizer.clip_norm=1, "
+            f"precision=fp32 or non_finite=skip{note}"
         )
 
     def _note(self, trainer: Trainer, norm: Tensor, terms: Mapping[str, Sequence[Tensor]]) -> str:

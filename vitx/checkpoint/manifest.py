@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,28 @@ _ENTRIES = {"schema", "step", "finite", "files"}
 _OTHER_CONTENT = f"{NAME} has other content than was written"
 # What a hostile file can lead to.
 _NOT_AS_WRITTEN = (LookupError, TypeError, RecursionError)
+# Something else stands there, or nothing; other errors don't tell what stands there.
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell a file that is not there from one that can't be read now.
+
+    Raises:
+        ValueError: it is not there; so it is damaged.
+        StorageError: permission, a failing disk or share, or too many open files forbid to look.
+            Whether it is damaged nobody knows, so nothing may be done to it.
+    """
+    try:
+        yield
+    except _MISSING as error:
+        raise ValueError(f"{path.name} is missing") from error
+    except OSError as error:
+        raise StorageError(
+            f"{path} can't be read: {error.strerror}; nothing was changed; see to that, or move "
+            f"{path.parent.name} elsewhere to go on from the checkpoint before it"
+        ) from error
 
 
 def write_manifest(folder: Path, *, step: int, finite: bool) -> None:
@@ -37,10 +61,17 @@ def write_manifest(folder: Path, *, step: int, finite: bool) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a folder's manifest; raises a ValueError that says how it is missing or damaged."""
+    """Return a folder's manifest.
+
+    Raises:
+        ValueError: it is missing or damaged; says how.
+        StorageError: as of `reading`.
+    """
+    with reading(folder / NAME):
+        content = (folder / NAME).read_bytes()
     try:
-        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{NAME} can't be read: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise ValueError(f"{NAME} is not a manifest")
@@ -57,6 +88,9 @@ def find_damage(folder: Path) -> str | None:
 
     Returns:
         What is wrong, naming the file, or None where every byte is as it was written.
+
+    Raises:
+        StorageError: as of `reading`.
     """
     try:
         manifest = read_manifest(folder)
@@ -75,7 +109,14 @@ def find_damage(folder: Path) -> str | None:
 
 
 def find_file_damage(path: Path) -> str | None:
-    """Check one file against the manifest beside it; a file without one passes."""
+    """Check one file against the manifest beside it; a file without one passes.
+
+    Returns:
+        What is wrong with it, or None.
+
+    Raises:
+        StorageError: as of `reading`.
+    """
     if not path.with_name(NAME).is_file():
         return None
     try:
@@ -87,15 +128,12 @@ def find_file_damage(path: Path) -> str | None:
 
 
 def _problem_of(path: Path, expected: dict[str, Any]) -> str | None:
-    try:
-        if not path.is_file():
-            return f"{path.name} is missing"
-        if path.stat().st_size != expected["bytes"]:
-            return f"{path.name} has {path.stat().st_size} bytes, expected {expected['bytes']}"
+    with reading(path):
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            return f"{path.name} has {size} bytes, expected {expected['bytes']}"
         if sha256_of(path) != expected["sha256"]:
             return f"{path.name} has other content than was written (sha256 differs)"
-    except OSError as error:
-        return f"{path.name} can't be read: {error.strerror}"
     return None
 
 
@@ -112,7 +150,14 @@ def refuse_newer(folder: Path) -> None:
 
 
 def is_proven_finite(folder: Path) -> bool:
-    """Say whether every value was finite when the folder was written; not if nobody can tell."""
+    """Say whether every value was finite when a folder was written.
+
+    Returns:
+        Whether its manifest says so; False where that is damaged.
+
+    Raises:
+        StorageError: as of `reading`.
+    """
     try:
         return read_manifest(folder).get("finite") is True
     except ValueError:

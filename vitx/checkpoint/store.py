@@ -7,7 +7,6 @@ what an interrupted write leaves is swept away by the next start.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import json
 import math
 import os
@@ -27,6 +26,7 @@ from vitx.checkpoint.manifest import (
     find_file_damage,
     is_proven_finite,
     read_manifest,
+    reading,
     refuse_newer,
     write_manifest,
 )
@@ -115,10 +115,16 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """Return the steps that have a checkpoint, ascending."""
-    if not folder.is_dir():
+    """Return the steps that have a checkpoint, ascending.
+
+    Raises:
+        StorageError: the folder can't be read.
+    """
+    try:
+        with reading(folder):
+            matches = [_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()]
+    except ValueError:  # none was ever written
         return []
-    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
     return sorted(int(match[1]) for match in matches if match)
 
 
@@ -150,7 +156,7 @@ def load_newest(
         The snapshot, or None where no checkpoint was ever written.
 
     Raises:
-        StorageError: there are checkpoints and none of them is good.
+        StorageError: there are checkpoints and none of them is good, or one can't be read.
     """
     steps = steps_in(folder)
     for step in reversed(steps):
@@ -169,7 +175,10 @@ def load_newest(
         say(f"checkpoint {path.name} is damaged: {damage}; set aside as {aside.name}")
     if steps or any(folder.glob("step-*.corrupt")):
         moved = " and set aside as *.corrupt" if set_aside else ""
-        raise StorageError(f"{folder} has no good checkpoint left; all were damaged{moved}")
+        raise StorageError(
+            f"{folder} has no good checkpoint left; all were damaged{moved}; bring one back from "
+            "a copy, or begin again in another run_dir"
+        )
     return None
 
 
@@ -231,19 +240,25 @@ def _undamaged(file: Path) -> Path:
     return file
 
 
-def prune(folder: Path, *, keep: int, also: set[int]) -> None:
+def prune(folder: Path, *, keep: int, also: set[int], is_due: Callable[[int], bool]) -> None:
     """Delete old checkpoints.
 
-    The `keep` newest stay, those in `also`, and the newest one whose every value is finite.
+    The `keep` newest stay, those in `also`, the newest one whose every value is finite, and the
+    newest such one that is due: it is there whether or not the run was ever stopped. What can't
+    be read stays too.
 
     Raises:
-        StorageError: the folder can't be changed.
+        StorageError: the folder can't be read or changed.
     """
     with storage_errors(folder):
         steps = steps_in(folder)
-        wanted = set(steps[-keep:]) | also
-        finite = (step for step in reversed(steps) if is_proven_finite(path_of(folder, step)))
-        wanted |= set(itertools.islice(finite, 1))
+        wanted, finite = {*steps[-keep:], *also}, []
+        for step in steps:
+            try:
+                finite += [step] if is_proven_finite(path_of(folder, step)) else []
+            except StorageError:
+                wanted.add(step)
+        wanted |= {*finite[-1:], *[*filter(is_due, finite)][-1:]}
         for step in set(steps) - wanted:
             _discard(path_of(folder, step))
 

@@ -50,6 +50,7 @@ class Writer:
         folder: Path,
         *,
         keep: int,
+        is_due: Callable[[int], bool],
         before_commit: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
@@ -58,10 +59,11 @@ class Writer:
         Args:
             folder: the run's folder of checkpoints.
             keep: how many of the newest stay.
+            is_due: whether a step is saved even if nobody asks the run to stop.
             before_commit: makes durable what a checkpoint relies on; called in the thread.
             say: told of every miss; called by who calls this object's methods.
         """
-        self._folder, self._keep = folder, keep
+        self._folder, self._keep, self._is_due = folder, keep, is_due
         self._before_commit, self._say = before_commit, say
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._round: Future[None] | None = None
@@ -164,7 +166,7 @@ class Writer:
         if not saved or read_state(self._folder, snapshot.step) != snapshot.state:
             commit(self._folder, snapshot)
         also = set() if due.best_step is None else {due.best_step}
-        prune(self._folder, keep=self._keep, also=also)
+        prune(self._folder, keep=self._keep, also=also, is_due=self._is_due)
 
     def _note_written(self, due: Due) -> None:
         with self._lock:

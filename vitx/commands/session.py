@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 from vitx.assemble import Assembly, assemble
@@ -32,6 +32,7 @@ from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import World
 from vitx.teaching.build import refuse_other_teachers
 from vitx.teaching.tutor import Tutor
+from vitx.train.trainer import Trainer
 
 
 def train_session(opened: Opened, job: Job, stop: StopRequest, world: World) -> None:
@@ -76,7 +77,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest, world: World) -> 
                 write_json(run.record, record)  # a session that is killed leaves this
             for line in opening_lines(opened, assembly.trainer, assembly.parts, step=step):
                 console.say(line)
-            with closing(assembly):
+            with closing(assembly), _noting_inexactness(assembly.trainer, record):
                 assembly.trainer.fit()
             result = _result(assembly, opened)
             summary |= result
@@ -158,10 +159,24 @@ def _note_exactness(
     here = environment(machine, config)
     if resumed:
         why = why_not_exact(record["environment"], here, compile_=config.runtime.compile)
-        seen = record["exact"]["why"]
-        reasons = [*seen, *(each for each in why if each not in seen)]
-        record["exact"] = {"resume": not reasons, "why": reasons}
+        _add_reasons(why, record)
     record["environment"], record["micro_batch"] = here, config.micro_batch
+
+
+@contextmanager
+def _noting_inexactness(trainer: Trainer, record: dict[str, Any]) -> Iterator[None]:
+    """Keep what happened to the weights while the body trained, however that ends."""
+    try:
+        yield
+    finally:
+        if trainer.world.leads:
+            _add_reasons(trainer.state.inexact, record)
+
+
+def _add_reasons(why: Sequence[str], record: dict[str, Any]) -> None:
+    seen = record["exact"]["why"]
+    reasons = [*seen, *(each for each in why if each not in seen)]
+    record["exact"] = {"resume": not reasons, "why": reasons}
 
 
 def refuse_other_data(record: dict[str, Any], data: str) -> None:

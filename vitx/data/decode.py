@@ -14,6 +14,9 @@ from PIL import Image, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """The decoders that are enabled; every other format of Pillow stays shut."""
 
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode of a decoded picture, by its number of channels."""
+
 MAX_ASPECT = 100
 """Most times a side may be as long as the other; resizing to the shorter one costs that much."""
 
@@ -72,7 +75,7 @@ def decode(data: bytes, *, channels: int, max_pixels: int) -> Image.Image:
             )
         try:
             image.load()
-            plain = _to_mode(image, "L" if channels == 1 else "RGB")
+            plain = _to_mode(image, MODES[channels])
         except Exception as error:  # a hostile file can raise nearly anything
             reason = _one_line(error)
             state = "truncated" if "truncated" in reason else "damaged"

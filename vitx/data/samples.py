@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from vitx.data.augment import Transform
-from vitx.data.decode import BadImageError, decode
+from vitx.data.decode import MODES, BadImageError, decode
 from vitx.data.sources import LabelledImages
 from vitx.errors import DataError
 from vitx.records import SampleKey
@@ -141,6 +142,10 @@ class EvalSamples(Dataset[Sample]):
             return Sample(self.decoder(row, self.transform), label, row, ())
         except BadImageError as reason:
             return Sample(torch.empty(0), label, row, (BadRow(row, str(reason)),))
+
+    def blank(self) -> Tensor:
+        """Return what a black picture becomes, [C, H, W]."""
+        return self.transform(Image.new(MODES[self.decoder.channels], (1, 1)))
 
 
 def collate(samples: list[Sample]) -> RawBatch:

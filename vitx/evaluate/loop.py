@@ -127,9 +127,9 @@ class Evaluator:
             if stop():
                 raise EvaluationStopped
             raw = batches.next()
+            if isinstance(model, FSDPModule) and (raw is None or not len(raw.labels)):
+                model(self.samples.blank()[None].to(self.device))  # the others need its parts
             if raw is None:
-                if isinstance(model, FSDPModule):  # the others need its parts
-                    model(self.samples[0].image[None].to(self.device))
                 continue
             self._bad_images.check(raw.bad, bad_rows)
             if not len(raw.labels):

@@ -63,3 +63,7 @@ class Every:
     def due(self, step: int) -> bool:
         """Say whether it is time after `step` steps."""
         return step > 0 and (step % self._interval == 0 or step == self._last)
+
+    def down_from(self, step: int) -> range:
+        """Return the steps up to `step` after which it was time, newest first."""
+        return range(step // self._interval * self._interval, 0, -self._interval)
