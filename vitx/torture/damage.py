@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from vitx.torture.bench import Bench, Place, goes_on_at
-from vitx.torture.identity import checkpoint, newest
+from vitx.torture.identity import checkpoint, contents, newest
 from vitx.torture.verdicts import Facts, demand, demand_equal
 
 Damage = Callable[[Path, random.Random], str]
 """Damages a checkpoint; returns a pattern of the file that has to be named."""
 
+_STORAGE = 4
 _STEPS = (4, 5)  # of the two checkpoints that there are
 
 
@@ -37,6 +38,24 @@ def damaged(bench: Bench) -> Facts:
             done += 1
             bench.say(f"{done} damaged checkpoints, each passed over")
         return {"damages": done, "files": len(files), "sha256": bench.reference()}
+
+
+def unreadable(bench: Bench) -> Facts:
+    """Have the newest checkpoint answer with an error of its disk: refused, nothing touched."""
+    with bench.at("unreadable") as place:
+        for step in _STEPS:
+            place.stop_at(step)
+        manifest, before = newest(place.run) / "manifest.json", contents(place.run / "checkpoints")
+        content = manifest.read_bytes()
+        manifest.unlink()
+        manifest.symlink_to("/proc/self/mem")  # nothing is mapped at its start
+        said = place.start.done(*place.bench.words(), f"run_dir={place.run}", code=_STORAGE)
+        told = f"{manifest} can't be read: Input/output error"
+        demand(told in said, told, said)
+        manifest.unlink()
+        manifest.write_bytes(content)
+        demand(contents(place.run / "checkpoints") == before, "nothing touched", "other files")
+        return {"exit_code": _STORAGE, "sha256": place.finish()}
 
 
 def _passed_over(place: Place, run: Path, named: str) -> None:

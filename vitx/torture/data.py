@@ -9,7 +9,8 @@ from vitx.torture.bench import TWO, Bench, Place
 from vitx.torture.identity import checkpoints, newest, read, total
 from vitx.torture.verdicts import Facts, demand, demand_equal
 
-_DATA, _NON_FINITE = 3, 5
+_DATA, _NON_FINITE, _PREEMPTED = 3, 5, 75
+_STOPS = (1, 3, 5, 7, 9, 11)  # where no checkpoint is due
 _BAD = "train/ape/03.png"
 _SKIP = ("dataset.bad_image=skip", "dataset.bad_image_limit=0.5")
 # Finite at first: the rate multiplies until an activation overflows.
@@ -87,6 +88,12 @@ def not_a_number(bench: Bench) -> Facts:
                 demand(told in said, told, said)
                 demand(_finite(newest(run)), "finite weights", "others")
                 hashes.add(total(run))
+            run = place.folder / f"{policy}-stopped"
+            for step in _STOPS:
+                typed = (f"non_finite={policy}", f"stop_at={step}st", f"run_dir={run}")
+                place.start.done(*bench.words(*words, *typed), code=_PREEMPTED)
+            place.start.done(*bench.words(*words, f"non_finite={policy}", f"run_dir={run}"))
+            hashes.add(total(run))
             demand(len(hashes) == 1, f"one sha256 with non_finite={policy}", sorted(hashes))
             facts[f"sha256_{policy}"] = hashes.pop()
         return facts

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 from vitx.torture.bench import Bench
 from vitx.torture.programs import places
@@ -25,6 +26,7 @@ _FOREIGN = {
     "PYTHONUTF8": "0",  # else Python takes C for UTF-8
     "PYTHONCOERCECLOCALE": "0",
 }
+_TO_COME_S = time.time() + 60 * 365.25 * 86400
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV")
 
 
@@ -58,6 +60,15 @@ def foreign(bench: Bench) -> Facts:
         said = ended.stdout.decode(errors="replace")
         demand(ended.returncode == 0, "exit code 0", f"{ended.returncode}:\n{said}")
         return {"unset": "HOME", **_FOREIGN, "sha256": place.same(run=run)}
+
+
+def set_back(bench: Bench) -> Facts:
+    """Go on with a run all of whose files are of a time to come: its clock was set back."""
+    with bench.at("clock") as place:
+        place.stop_at(3)
+        for path in (place.run, *place.run.rglob("*")):
+            os.utime(path, (_TO_COME_S, _TO_COME_S))
+        return {"years": 60, "sha256": place.finish()}
 
 
 def offline(bench: Bench) -> Facts:

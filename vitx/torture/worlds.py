@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from vitx.torture.bench import Bench
-from vitx.torture.identity import read
+from vitx.torture.bench import TWO, Bench
+from vitx.torture.identity import read, total
 from vitx.torture.verdicts import Facts, demand_equal
 
 LOADERS = (0, 1, 2, 4)
 RANKS = (1, 2, 4)
 EVALUATING = (1, 2, 3)
+
+_PREEMPTED = 75
+_STOPS = (1, 3, 5, 7, 9, 11)
 
 
 def of_loaders(bench: Bench) -> Facts:
@@ -38,6 +41,21 @@ def changing(bench: Bench) -> Facts:
             place.stop_at(stop, f"runtime.devices={ranks}")
         sha256 = place.finish(f"runtime.devices={course[-1]}")
         return {"course": course, "sha256": sha256}
+
+
+def in_parts(bench: Bench) -> Facts:
+    """Train a model in parts on two ranks, and stop it at each odd step."""
+    bench.need_devices(2)
+    words = (TWO, "runtime.exact_world=false", "runtime.strategy=fsdp")
+    with bench.at("fsdp") as place:
+        whole, parts = place.folder / "whole", place.folder / "parts"
+        place.start.done(*bench.words(*words, f"run_dir={whole}"))
+        for step in _STOPS:
+            typed = (f"stop_at={step}st", f"run_dir={parts}")
+            place.start.done(*bench.words(*words, *typed), code=_PREEMPTED)
+        place.start.done(*bench.words(*words, f"run_dir={parts}"))
+        demand_equal(total(parts), total(whole), "the sha256 of an undisturbed run,")
+        return {"stops": len(_STOPS), "sha256": total(parts)}
 
 
 def of_evaluation(bench: Bench) -> Facts:
