@@ -45,16 +45,13 @@ def unreadable(bench: Bench) -> Facts:
     with bench.at("unreadable") as place:
         for step in _STEPS:
             place.stop_at(step)
-        manifest, before = newest(place.run) / "manifest.json", contents(place.run / "checkpoints")
-        content = manifest.read_bytes()
-        manifest.unlink()
-        manifest.symlink_to("/proc/self/mem")  # nothing is mapped at its start
-        said = place.start.done(*place.bench.words(), f"run_dir={place.run}", code=_STORAGE)
-        told = f"{manifest} can't be read: Input/output error"
-        demand(told in said, told, said)
-        manifest.unlink()
-        manifest.write_bytes(content)
-        demand(contents(place.run / "checkpoints") == before, "nothing touched", "other files")
+        manifest, before = newest(place.run) / "manifest.json", contents(place.run)
+        program = place.train(apart={"failing": str(manifest)})
+        program.wait()
+        demand(program.code == _STORAGE, f"exit code {_STORAGE}", program.text)
+        told = f"{manifest} can't be read: Input/output error; nothing was changed"
+        demand(told in program.text, told, program.text)
+        demand(contents(place.run) == before, "nothing touched", "other files")
         return {"exit_code": _STORAGE, "sha256": place.finish()}
 
 

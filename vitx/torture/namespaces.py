@@ -19,12 +19,13 @@ def leave(apart: dict[str, Any]) -> None:
     """Leave what is named, for this process and those that it will start.
 
     Args:
-        apart: `network`: true; `tmpfs`: a folder and its size in bytes; `read_only`: a folder.
+        apart: `network`: true; `tmpfs`: a folder and its size in bytes; `read_only`: a folder;
+            `failing`: a file that answers with an input/output error.
 
     Raises:
         OSError: it is not allowed.
     """
-    mounts = {"tmpfs", "read_only"} & set(apart)
+    mounts = {"tmpfs", "read_only", "failing"} & set(apart)
     kinds = (_CLONE_NEWNS if mounts else 0) | (_CLONE_NEWNET if apart.get("network") else 0)
     if not kinds:
         return
@@ -42,6 +43,8 @@ def leave(apart: dict[str, Any]) -> None:
     if "read_only" in apart:
         _mount(apart["read_only"], apart["read_only"], _MS_BIND)
         _mount(None, apart["read_only"], _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+    if "failing" in apart:
+        _mount("/proc/self/mem", apart["failing"], _MS_BIND)  # nothing is mapped at its start
 
 
 def _mount(
