@@ -228,6 +228,20 @@ def test_the_environment_of_torchrun_is_read_with_care(monkeypatch: pytest.Monke
         meet(RuntimeConfig())
 
 
+def test_a_master_that_nobody_reaches_is_named(
+    words: tuple[str, ...], vitx: Programs, tmp_path: Path
+) -> None:
+    told = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    alone = (*words, "runtime.devices=1", "runtime.setup_timeout_s=2")
+    said = vitx.done("train", *alone, code=6, MASTER_PORT="9", **told)
+
+    assert said.startswith(
+        "vitx train: the 2 processes of this run did not meet: nobody answered at 127.0.0.1:9 "
+        "within 2 s (Connection refused)"
+    )
+    assert len(said.splitlines()) == 1
+
+
 def test_nothing_outlives_a_killed_launcher(
     long: tuple[str, ...], vitx: Programs, tmp_path: Path
 ) -> None:

@@ -21,7 +21,12 @@ from torch.distributed.rendezvous import rendezvous
 
 from vitx import errors
 from vitx.errors import RankLostError, VitxError
-from vitx.runtime.network import LOOPBACK, address_towards, interface_between
+from vitx.runtime.network import (
+    LOOPBACK,
+    address_towards,
+    await_listener,
+    interface_between,
+)
 from vitx.runtime.world import World
 
 Value = TypeVar("Value")
@@ -201,6 +206,7 @@ def _meet_at(file: str | None, world: World, timeout: datetime.timedelta) -> Sto
     if file is not None:
         store = FileStore(file, world.size)
     else:
+        _await_master(world, timeout.total_seconds())
         store, _, _ = next(rendezvous("env://", timeout=timeout))
     master = os.environ.get("MASTER_ADDR")
     store.set(f"vitx/{world.rank}", (master and address_towards(master)) or "")
@@ -216,6 +222,20 @@ def _meet_at(file: str | None, world: World, timeout: datetime.timedelta) -> Sto
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")  # not another that begins so
     return store
+
+
+def _await_master(world: World, timeout_s: float) -> None:
+    """Wait for whoever the ranks meet at; raises RankLostError."""
+    host, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    agent_listens = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not host or not port.isdigit() or (world.leads and not agent_listens):
+        return  # torch says what is wrong with them, or listens itself
+    if why := await_listener(host, int(port), timeout_s):
+        raise RankLostError(
+            f"the {world.size} processes of this run did not meet: nobody answered at "
+            f"{host}:{port} within {timeout_s:g} s ({why}); MASTER_ADDR and MASTER_PORT have to "
+            "name rank 0, and runtime.setup_timeout_s is how long it is waited for"
+        )
 
 
 def _give_each_other(patience: datetime.timedelta) -> None:

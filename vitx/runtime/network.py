@@ -11,11 +11,13 @@ import fcntl
 import ipaddress
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 LOOPBACK = "lo"
 _SIOCGIFADDR = 0x8915  # of Linux' sockios.h: the address of an interface
+_PAUSE_S, _LEAST_S = 0.2, 1.0
 _DISCARD = 9  # a port; nothing is sent there
 
 
@@ -57,6 +59,27 @@ def interface_of(address: str) -> str | None:
         if address in (_ipv4_of(name), *_ipv6_of(name)):
             return name
     return None
+
+
+def await_listener(host: str, port: int, timeout_s: float) -> str | None:
+    """Wait until somebody listens at an address.
+
+    torch waits too, but fills the screen with frames of C++ and takes three times as long.
+
+    Returns:
+        Why nobody can be reached; None once somebody is.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_s = max(deadline - time.monotonic(), _LEAST_S)
+        try:
+            socket.create_connection((host, port), timeout=left_s).close()
+        except OSError as error:
+            if time.monotonic() + _PAUSE_S > deadline:
+                return error.strerror or str(error)
+        else:
+            return None
+        time.sleep(_PAUSE_S)
 
 
 def _is_loopback(address: str) -> bool:
