@@ -38,7 +38,7 @@ def test_without_a_loopback_interface() -> None:
     ("fault", "told"),
     [
         ("tensor += 1", "the sum of the ranks' vectors is wrong: their link alters data"),
-        ("os.kill(os.getpid(), 9)", "rank 1 (process"),
+        pytest.param("os.kill(os.getpid(), 9)", "rank 1 (process", marks=pytest.mark.slow),
         (
             "raise dist.DistBackendError('NCCL error in: NCCLUtils.cpp:94, invalid usage\\n"
             "Last error:\\nDuplicate GPU detected : rank 1 and rank 0')",
