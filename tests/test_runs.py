@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -47,6 +48,54 @@ def test_a_lock_is_held_by_one_process_and_dies_with_it(tmp_path: Path) -> None:
     assert not (tmp_path / ".owner.json").exists()
 
 
+BEGIN = """
+import pathlib, sys
+from vitx.errors import RunInUseError
+from vitx.runs import RunDir
+import filelock
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with RunDir(pathlib.Path(sys.argv[1])).locked():
+        print("held", flush=True)
+        sys.stdin.read()
+except RunInUseError as error:
+    print(error, flush=True)
+"""
+
+
+def test_of_several_that_begin_at_once_each_is_told_who_holds_it(tmp_path: Path) -> None:
+    # What a killed one left, whose number nobody has.
+    write_json(tmp_path / ".owner.json", {"pid": 2**22 + 1, "host": socket.gethostname()})
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", BEGIN, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    try:
+        for each in starters:
+            assert each.stdout is not None
+            assert each.stdout.readline() == "ready\n"
+        for each in starters:
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
+        said = [each.stdout.readline() for each in starters if each.stdout]
+    finally:
+        for each in starters:
+            each.kill()
+            each.communicate()
+
+    holder = starters[said.index("held\n")].pid
+    told = [line for line in said if line != "held\n"]
+    assert len(told) == 3
+    assert all(f"is in use by process {holder} on" in line for line in told)
+
+
 def test_a_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), RunDir(tmp_path).locked():
         _ = 1 / 0
@@ -56,10 +105,11 @@ def test_a_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
 
 
 def test_making_a_directory_makes_its_parents_and_leaves_nothing_in_it(tmp_path: Path) -> None:
-    RunDir(tmp_path / "a/b/c").make()
+    made = RunDir(tmp_path / "a/b/c").make()
 
+    assert made == (tmp_path / "a/b/c", tmp_path / "a/b", tmp_path / "a")
     assert list((tmp_path / "a/b/c").iterdir()) == []
-    RunDir(tmp_path / "a/b/c").make()
+    assert RunDir(tmp_path / "a/b/c").make() == ()
 
 
 def test_hidden_files_do_not_make_a_directory_somebody_elses(tmp_path: Path) -> None:

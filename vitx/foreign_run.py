@@ -113,6 +113,7 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
         "sessions": (int,),
         "environment": (dict, type(None)),
         "exact": (dict,),
+        "metrics_missing": (list,),
         "data": (str, type(None)),
         "classes": (list, type(None)),
         "weights": (dict, type(None)),

@@ -18,29 +18,35 @@ from __future__ import annotations
 
 import datetime
 import os
-import socket
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vitx.errors import RunInUseError, StorageError, UsageError
-from vitx.files import read_json, storage_errors, writable_place, write_json
+from vitx.errors import StorageError, UsageError
+from vitx.files import read_json, storage_errors, writable_place
+from vitx.folders import make_folder, remove_empty
 from vitx.foreign_run import (
     check_record,
     check_result,
     refuse_other_bytes,
     refuse_strange_entries,
 )
+from vitx.lock import NAME, OWNER, Lock
 from vitx.paths import runs_dir
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 SCHEMA = 1
 PRIVATE = 0o700
 """Mode of a directory that vitx makes for a run: whoever wants to share it widens it."""
+_WITHOUT_RECORD = (
+    "restore it, or delete it and type the same again: when the run began and what its steps so "
+    "far were computed with is lost then, and exact.resume becomes false"
+)
+_WITHOUT_RESULT = (
+    "delete it, and the command that trained the run writes it again from the newest checkpoint"
+)
 
 
 class RunDir:
@@ -55,7 +61,8 @@ class RunDir:
         self.checkpoints = path / "checkpoints"
         self.evaluations = path / "eval"
         self.log = path / "log.txt"
-        self._owner = path / ".owner.json"
+        self.mirror = path / "wandb"
+        self._lock = Lock(path)
 
     def exists(self) -> bool:
         """Whether a run has been started here."""
@@ -70,18 +77,41 @@ class RunDir:
         rows = self.metrics.is_file() and self.metrics.stat().st_size > 0
         return rows or self.checkpoints.exists()
 
-    def make(self) -> None:
+    def make(self) -> tuple[Path, ...]:
         """Make the directory and prove that it can be written.
+
+        Returns:
+            It and what was made above it, innermost first; nothing where it was there before.
 
         Raises:
             StorageError: it can't be made or written, or holds something that is no run.
         """
         refuse_other_bytes(self.path)
         with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+            made = make_folder(self.path, mode=PRIVATE)
             self._refuse_strange()
-            with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe-") as probe:
-                probe.write(b"\0" * 4096)
+            with ExitStack() as undone:
+                undone.callback(remove_empty, made)
+                with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe-") as probe:
+                    probe.write(b"\0" * 4096)
+                undone.pop_all()
+        return made
+
+    def take_back(self, made: Sequence[Path]) -> None:
+        """Remove a run that never trained: what vitx writes, and nothing else.
+
+        Only the holder of the lock may call this.
+
+        Args:
+            made: as `make` returned it; of these, what is empty then goes too.
+        """
+        for path in (self.checkpoints, self.evaluations, self.mirror):
+            shutil.rmtree(path, ignore_errors=True)
+        files = (self.config, self.record, self.metrics, self.result, self.log)
+        with suppress(OSError):  # why it was refused is not hidden by it
+            for path in (*files, self.path / OWNER, self.path / NAME):
+                path.unlink(missing_ok=True)
+        remove_empty(made)
 
     def try_make(self) -> Path:
         """Say whether `make` would succeed; nothing is made.
@@ -104,47 +134,39 @@ class RunDir:
         Raises:
             RunInUseError: another process holds the directory.
         """
-        if (self.path / ".lock").exists():
-            self._take_lock().release()
+        self._lock.refuse_in_use()
 
     def is_held(self) -> bool:
         """Whether another process holds the directory; one that begins is not disturbed."""
-        try:
-            owner = read_json(self._owner)
-            if owner.get("host") == socket.gethostname():
-                os.kill(int(owner["pid"]), 0)
-            self.refuse_in_use()
-        except RunInUseError:
-            return True
-        except PermissionError:  # it is there, and somebody else's
-            return True
-        except (StorageError, OSError, LookupError, TypeError, ValueError, OverflowError):
-            return False  # nobody says so, or whoever did is gone
-        return False
+        return self._lock.is_held()
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Return what holds the directory for writing while it is entered.
+
+        Raises:
+            RunInUseError: another process holds it, at entering.
+        """
+        return self._lock.held(since=now())
 
     def _refuse_strange(self) -> None:
         refuse_strange_entries(self.path)
+        self.refuse_headless()
         if not self.exists() and any(
             not entry.name.startswith(".") for entry in self.path.iterdir()
         ):
             raise StorageError(f"{self.path} holds files but no run; choose another run_dir")
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory for writing.
+    def refuse_headless(self) -> None:
+        """Refuse a run that has lost its configuration: nothing says what its checkpoints are of.
 
         Raises:
-            RunInUseError: another process holds it.
+            StorageError: there are checkpoints and no config.yaml.
         """
-        lock = self._take_lock()
-        try:
-            write_json(
-                self._owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+        if not self.exists() and any(self.checkpoints.glob("step-*")):
+            raise StorageError(
+                f"{self.path} has checkpoints and no {self.config.name}; restore it, or choose "
+                "another run_dir"
             )
-            yield
-        finally:
-            self._owner.unlink(missing_ok=True)
-            lock.release()
 
     def read_record(self) -> dict[str, Any]:
         """Return run.json.
@@ -152,9 +174,18 @@ class RunDir:
         Raises:
             StorageError: it is missing or damaged.
         """
-        record = read_json(self.record)
-        check_record(record, self.record)
+        with _remedy(_WITHOUT_RECORD):
+            record = read_json(self.record)
+            check_record(record, self.record)
         return record
+
+    def known_record(self) -> dict[str, Any]:
+        """Return run.json; nothing where it is missing, which a run can do without.
+
+        Raises:
+            StorageError: it is damaged.
+        """
+        return self.read_record() if self.record.is_file() else {}
 
     def read_result(self) -> dict[str, Any]:
         """Return result.json.
@@ -162,28 +193,19 @@ class RunDir:
         Raises:
             StorageError: it is missing or damaged.
         """
-        result = read_json(self.result)
-        check_result(result, self.result)
+        with _remedy(_WITHOUT_RESULT):
+            result = read_json(self.result)
+            check_result(result, self.result)
         return result
 
-    def _take_lock(self) -> BaseFileLock:
-        # The W&B mirror's process reads this module with the standard library alone.
-        from filelock import FileLock, Timeout
 
-        lock = FileLock(self.path / ".lock", timeout=0)
-        with storage_errors(self.path):
-            try:  # inside: a Timeout of filelock is an OSError
-                lock.acquire()
-            except Timeout:
-                raise RunInUseError(f"{self.path} is in use by {self._owner_name()}") from None
-        return lock
-
-    def _owner_name(self) -> str:
-        try:
-            owner = read_json(self._owner)
-        except StorageError:
-            return "another process"
-        return f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('since')}"
+@contextmanager
+def _remedy(what: str) -> Iterator[None]:
+    """Say what helps where a file can't be read."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(f"{error}; {what}") from error
 
 
 def new_run_dir(name: str) -> RunDir:
@@ -229,16 +251,18 @@ def find_run(path: str | None) -> RunDir:
     """Return the run at a path, or the newest one.
 
     Raises:
+        StorageError: it has lost its configuration, or holds what no run does.
         UsageError: there is none.
     """
     if path is not None:
         run = RunDir(Path(path))
+        run.refuse_headless()
         if not run.exists():
             raise UsageError(f"run={path}: no run there (no {run.config.name})")
         refuse_strange_entries(run.path)
         return run
     started = [
-        (str(read_json(record).get("started", "")), record.parent)
+        (str(RunDir(record.parent).read_record().get("started", "")), record.parent)
         for record in runs_dir().glob("**/run.json")
         if record.parent.parent != teachers_dir()  # they were made for others
     ]

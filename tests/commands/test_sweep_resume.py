@@ -221,6 +221,31 @@ def test_a_ledger_that_cannot_be_written_stops_nothing_and_loses_nothing(
     assert [contents(sweep / name) for name in JOBS[:2]] == before
 
 
+def test_a_ledger_that_was_cut_off_is_made_again(
+    sweep: Path, pictures: Path, vitx: Programs
+) -> None:
+    whole = (sweep / "sweep.json").read_text()
+    (sweep / "sweep.json").write_text(whole[:100])
+    shutil.rmtree(sweep / JOBS[1])
+    first = contents(sweep / JOBS[0])
+    for action in ("status", "resume"):
+        said = vitx.done("sweep", action, str(sweep), code=4)
+        assert "sweep.json can't be read: " in said
+        assert (
+            f"; delete it and type the command of the sweep again (its words are in {sweep}" in said
+        )
+        assert f"/multirun.yaml) with hydra.sweep.dir={sweep}: finished runs are left alone" in said
+    assert "seed=0,1" in (sweep / "multirun.yaml").read_text()
+
+    (sweep / "sweep.json").unlink()
+    words = ("train", "-m", *QUICK, f"dataset.path={pictures}", "seed=0,1")
+    vitx.done(*words, f"hydra.sweep.dir={sweep}")
+
+    assert states(sweep) == [("finished", 0)] * 2
+    assert contents(sweep / JOBS[0]) == first
+    assert (sweep / JOBS[1] / "result.json").is_file()
+
+
 @pytest.mark.slow
 def test_a_disk_that_is_read_only_is_refused_before_anything_runs(
     pictures: Path, vitx: Programs, tmp_path: Path

@@ -64,7 +64,10 @@ def test_no_file_yet_is_no_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "m.jsonl") == []
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"step":', b'{"step":4', b'{"step":40}', b"\0\0\0\n"])
+@pytest.mark.parametrize(
+    "torn",
+    [b"", b'{"step":', b'{"step":4', b'{"step":40}', b"\0\0\0\n", b'{"step":"4"}\n', b"[" * 9**5],
+)
 def test_resume_removes_what_is_written_again(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "m.jsonl"
     write(path, range(40))
@@ -95,12 +98,18 @@ def test_a_row_lost_in_the_middle_is_never_passed_over(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="line 5 "):
         read_rows(path)
-    with pytest.raises(StorageError, match="line 5 "):
-        JsonlLogger(path, keep_to_step=8)
-    assert path.read_bytes() == damaged
+    logger = JsonlLogger(path, keep_to_step=8)
+    logger.finish("finished", {})
+    assert logger.found.bad_line == 5
+    assert logger.found.kept == {0, 1, 2, 3, 5, 6, 7, 8}
+    assert logger.found.removed == {9}
+    assert steps_of(path) == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert (tmp_path / "m.jsonl.damaged").read_bytes() == damaged
 
-    write(path, range(4, 6), keep_to_step=3)  # all that is needed lies before the damage
+    path.write_bytes(damaged)
+    write(path, range(4, 6), keep_to_step=3)
     assert steps_of(path) == list(range(6))
+    assert (tmp_path / "m.jsonl.damaged1").read_bytes() == damaged
 
 
 ATTEMPT = """

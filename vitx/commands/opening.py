@@ -20,7 +20,9 @@ from vitx.config.resolve import (
 from vitx.config.schema import DistillConfig, TrainConfig
 from vitx.errors import StorageError, UsageError
 from vitx.files import write_text
+from vitx.folders import absent
 from vitx.foreign_run import refuse_strange_entries
+from vitx.paths import runs_dir
 from vitx.runs import RunDir, check_name, free_run_dir, new_run_dir
 from vitx.runtime.world import World
 
@@ -35,12 +37,14 @@ class Opened:
     Attributes:
         run: the directory.
         config: what it is trained with.
-        fresh: whether nothing was in it before.
+        fresh: whether no run was in it before.
+        made: directories that were made for it, innermost first; none where the user had made it.
     """
 
     run: RunDir
     config: TrainConfig
     fresh: bool
+    made: tuple[Path, ...] = ()
 
 
 def open_run(config: TrainConfig, job: Job) -> Opened:
@@ -56,9 +60,10 @@ def open_run(config: TrainConfig, job: Job) -> Opened:
     opened = choose_run(config, job)
     if _names_itself(config, job):
         name = check_name(config.name) if config.name else _default_name(job)
-        return dataclasses.replace(opened, run=new_run_dir(name))
-    opened.run.make()
-    return opened
+        above = absent(runs_dir())
+        run = new_run_dir(name)
+        return dataclasses.replace(opened, run=run, made=(run.path, *above))
+    return dataclasses.replace(opened, made=opened.run.make())
 
 
 def open_together(config: TrainConfig, job: Job, world: World) -> Opened:
@@ -72,6 +77,7 @@ def open_together(config: TrainConfig, job: Job, world: World) -> Opened:
             "path": str(opened.run.path),
             "config": to_plain(opened.config),
             "fresh": opened.fresh,
+            "made": list(map(str, opened.made)),
         }
 
     told = world.first(opened_by_first)
@@ -79,6 +85,7 @@ def open_together(config: TrainConfig, job: Job, world: World) -> Opened:
         run=RunDir(Path(told["path"])),
         config=from_plain(told["config"], type(config)),
         fresh=told["fresh"],
+        made=tuple(map(Path, told["made"])),
     )
 
 
@@ -92,8 +99,7 @@ def choose_run(config: TrainConfig, job: Job) -> Opened:
     if run is None:
         name = check_name(config.name) if config.name else _default_name(job)
         return Opened(run=free_run_dir(name), config=config, fresh=True)
-    fresh = not run.path.is_dir() or not any(run.path.iterdir())
-    return Opened(run=run, config=config, fresh=fresh)
+    return Opened(run=run, config=config, fresh=True)
 
 
 def place_of(config: TrainConfig, job: Job) -> Path | None:
@@ -136,6 +142,7 @@ def write_config(opened: Opened) -> None:
 
 def _continue_named(config: TrainConfig, job: Job) -> Opened:
     run = RunDir(Path(config.resume))
+    run.refuse_headless()
     if not run.exists():
         raise StorageError(f"resume={config.resume}: no run there (no {run.config.name})")
     refuse_strange_entries(run.path)

@@ -42,7 +42,7 @@ def recorded(
     if not world.leads:
         yield {}
         return
-    before = run.read_record() if run.record.is_file() else {}
+    before = run.known_record()
     started = time.monotonic()
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -61,6 +61,7 @@ def recorded(
         "git_commit": _git_commit(),
         "environment": before.get("environment"),
         "exact": before.get("exact", {"resume": True, "why": []}),
+        "metrics_missing": before.get("metrics_missing", []),
         "data": before.get("data"),
         "classes": before.get("classes"),
         "weights": before.get("weights"),
@@ -112,8 +113,9 @@ def why_not_exact(
     before: dict[str, Any] | None, now_: dict[str, Any], *, compile_: bool
 ) -> list[str]:
     """Return why continuing a run may differ in the last bits from never having stopped."""
-    why = []
-    if before:
+    if before is None:  # a session writes it down before its first step
+        why = ["run.json was lost: what the steps before were computed with is not known"]
+    else:
         why = [
             f"{key}: {before.get(key)} before, {now_[key]} now"
             for key in now_

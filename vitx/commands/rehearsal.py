@@ -111,7 +111,7 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
     if snapshot is not None:
         trainer.restore(snapshot)
         del snapshot  # as much memory as the model
-        record = run.read_record()
+        record = run.known_record()
         refuse_other_data(record, parts.splits.fingerprint())
         if parts.tutor is not None:
             refuse_other_teachers(record, [each.sha256 for each in parts.tutor.teachers])

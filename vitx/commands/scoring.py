@@ -121,7 +121,7 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     Raises:
         VitxError: one of them can't be had, or they don't go together.
     """
-    suite, record = _suite(config), run.read_record()
+    suite, record = _suite(config), run.known_record()
     checkpoint, step = find_checkpoint(config, run)
     weights = choose_weights(config.weights, checkpoint)
     settings = _settings(config, trained, record)
@@ -162,7 +162,7 @@ def find_scoring_problems(
     tried = problems.tried
     tried(lambda: _suite(config))
     tried(lambda: choose_weights(config.weights, find_checkpoint(config, run)[0]))
-    if (record := tried(run.read_record)) is not None:
+    if (record := tried(run.known_record)) is not None:
         tried(lambda: _images(config, trained, record))
         tried(lambda: settle_machine(_settings(config, trained, record)))
 

@@ -13,6 +13,7 @@ from vitx.checkpoint.sharing import shared
 from vitx.checkpoint.snapshot import Snapshot
 from vitx.checkpoint.store import load_newest, path_of, sweep
 from vitx.commands.job import Job
+from vitx.commands.lost import tell_losses
 from vitx.commands.opening import Opened, verb_of
 from vitx.commands.record import environment, recorded, why_not_exact
 from vitx.commands.report_lines import closing_lines, opening_lines
@@ -54,7 +55,13 @@ def train_session(opened: Opened, job: Job, stop: StopRequest, world: World) -> 
         world.losses(),
     ):
         config = settle(opened.config, world.size, world.first(lambda: record["micro_batch"]))
-        loggers = _open_loggers(opened, job, record, console, snapshot) if world.leads else []
+        last_row = _last_row(opened, snapshot)
+        loggers: list[Logger] = []
+        if world.leads:
+            rows = JsonlLogger(
+                opened.run.metrics, keep_to_step=-1 if last_row is None else last_row
+            )
+            loggers = [rows, *_open_mirror(opened, job, record, console, snapshot)]
         with _finishing(loggers) as summary:
             assembly = assemble(
                 config,
@@ -66,6 +73,14 @@ def train_session(opened: Opened, job: Job, stop: StopRequest, world: World) -> 
                 world=world,
             )
             if world.leads:
+                tell_losses(
+                    record,
+                    rows.found,
+                    config,
+                    assembly.parts.plan,
+                    last_row=last_row,
+                    say=console.say,
+                )
                 _note(assembly, config, record, resumed=snapshot is not None)
             step = None if snapshot is None else snapshot.step
             if snapshot is not None:
@@ -92,32 +107,37 @@ def _newest(opened: Opened, console: Console) -> Snapshot | None:
     return load_newest(opened.run.checkpoints, say=console.say)
 
 
-def _open_loggers(
+def _last_row(opened: Opened, snapshot: Snapshot | None) -> int:
+    """Return the step of the last row that is not written again; -1 where all are."""
+    if snapshot is None:
+        return -1
+    with as_written(opened.run.checkpoints):
+        return max(0, int(snapshot.state["callbacks"]["metrics"]["row_step"]))
+
+
+def _open_mirror(
     opened: Opened, job: Job, record: dict[str, Any], console: Console, snapshot: Snapshot | None
 ) -> list[Logger]:
-    with as_written(opened.run.checkpoints):
-        row_step = int(snapshot.state["callbacks"]["metrics"]["row_step"]) if snapshot else -1
-    loggers: list[Logger] = [JsonlLogger(opened.run.metrics, keep_to_step=row_step)]
     wandb = opened.config.logger.wandb
-    if wandb.mode is not WandbMode.off:
-        from vitx.loggers.wandb import start_wandb
+    if wandb.mode is WandbMode.off:
+        return []
+    from vitx.loggers.wandb import start_wandb
 
-        if snapshot is None or record["wandb_id"] is None:
-            # From the beginning again: its steps would stand twice in one W&B run.
-            record["wandb_id"] = secrets.token_hex(4)
-            write_json(opened.run.record, record)
-        mirror, line = start_wandb(
-            wandb,
-            run_dir=opened.run.path,
-            run_name=opened.run.path.name,
-            group=wandb.group or (job.sweep_dir.name if job.sweep_dir else None),
-            plain_config=to_plain(opened.config),
-            wandb_id=record["wandb_id"],
-            resumed=snapshot is not None,
-        )
-        console.say(line)
-        loggers += [mirror] if mirror is not None else []
-    return loggers
+    if snapshot is None or record["wandb_id"] is None:
+        # From the beginning again: its steps would stand twice in one W&B run.
+        record["wandb_id"] = secrets.token_hex(4)
+        write_json(opened.run.record, record)
+    mirror, line = start_wandb(
+        wandb,
+        run_dir=opened.run.path,
+        run_name=opened.run.path.name,
+        group=wandb.group or (job.sweep_dir.name if job.sweep_dir else None),
+        plain_config=to_plain(opened.config),
+        wandb_id=record["wandb_id"],
+        resumed=snapshot is not None,
+    )
+    console.say(line)
+    return [] if mirror is None else [mirror]
 
 
 class _finishing:  # noqa: N801 (reads as a statement)
@@ -183,13 +203,13 @@ def refuse_other_data(record: dict[str, Any], data: str) -> None:
     """Refuse to go on with other data.
 
     Args:
-        record: run.json.
+        record: run.json; empty where it was lost.
         data: fingerprint of the data as they are now.
 
     Raises:
         StorageError: they are not those that the run was trained on.
     """
-    before = record["data"]
+    before = record.get("data")
     if before is not None and before != data:
         raise StorageError(
             f"the dataset is not the one this run was trained on (fingerprint {before}, now "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from functools import partial
 
@@ -41,7 +40,7 @@ def run(config: TrainConfig, job: Job) -> str:
         except (UsageError, DataError, StorageError):
             if world.leads and opened.fresh and not opened.run.is_trained():
                 # Nothing was trained: what can't be started leaves nothing behind.
-                shutil.rmtree(opened.run.path, ignore_errors=True)
+                opened.run.take_back(opened.made)
             raise
     return _outcome(opened) if world.leads else ""
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from vitx.config.schema import DatasetConfig, DatasetKind
 from vitx.doctor.findings import Finding, fine, problem
-from vitx.doctor.planned import Planned
+from vitx.doctor.planned import Planned, Unusable
 from vitx.errors import DataError
 
 
 def check_data(planned: Planned) -> Iterator[Finding]:
-    """Find the dataset and count its rows."""
+    """Find the dataset, count its rows, and look whether they make a batch."""
     planned.need("torch")
     planned.need("datasets")
     dataset = planned.config.dataset
@@ -31,6 +31,16 @@ def check_data(planned: Planned) -> Iterator[Finding]:
         f"{dataset.kind.name}{where}: {len(splits.train)} to train on, {len(splits.val)} to "
         f"measure, {len(splits.classes)} classes",
     )
+    try:
+        planned.need("timm")
+    except Unusable:
+        return  # told where libraries are looked at
+    from vitx.parts import make_plan
+
+    try:
+        make_plan(planned.config, samples=len(splits.train))
+    except DataError as error:
+        yield problem("data", str(error), code=error.exit_code)
 
 
 def _to_download(dataset: DatasetConfig) -> str:

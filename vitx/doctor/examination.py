@@ -5,8 +5,8 @@ does not answer. `vitx.doctor.supervision` on the other side then takes note of 
 another one behind the check that it was at.
 
 It writes JSON lines to stdout: `{"at": NUMBER}` before a check, `{"trying": LIBRARY}` before an
-import, `{"finding": {...}}` for what was found, `{"usage": LINE}` where the words can't be carried
-out, and `{"done": true}` at the end.
+import, `{"alive": true}` while it waits, `{"finding": {...}}` for what was found, `{"usage": LINE}`
+where the words can't be carried out, and `{"done": true}` at the end.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ CHECKS: dict[str, Check] = {
     "clock": storage.check_clock,
     "wandb": accounts.check_wandb,
     "huggingface": accounts.check_hub,
-    "communication": communication.check_communication,
+    "communication": partial(communication.check_communication, alive=lambda: _tell(alive=True)),
 }
 """Every check by its name, in the order of the report: what others rest on stands first."""
 

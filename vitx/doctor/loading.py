@@ -10,7 +10,7 @@ from pathlib import Path
 from vitx.doctor.findings import Finding, fine, gib, problem, warning
 from vitx.doctor.planned import Planned, Unusable
 from vitx.errors import StorageError
-from vitx.runtime.limits import process_share
+from vitx.runtime.limits import available_memory_bytes, process_share
 
 _SHM = Path("/dev/shm")  # noqa: S108 (where the system has it)
 # A training process with its libraries, GPU and log, and what each loader process of training and
@@ -35,12 +35,12 @@ def check_shared_memory(planned: Planned) -> Iterator[Finding]:
         yield fine("shared memory", text)
         return
     larger = -(-(size - free + needed) // 2**30)
-    yield warning(
-        "shared memory",
-        text,
-        f"type dataset.workers=0, or mount -o remount,size={larger}G {_SHM} "
-        f"(docker run --shm-size={larger}g)",
+    mend = (
+        f"mount -o remount,size={larger}G {_SHM} (docker run --shm-size={larger}g)"
+        if needed < (available_memory_bytes() or needed + 1)
+        else "a smaller batch_size, for which there is the memory"
     )
+    yield warning("shared memory", text, f"type dataset.workers=0, or {mend}")
 
 
 def check_open_files(planned: Planned) -> Iterator[Finding]:

@@ -62,6 +62,12 @@ def check_memory(planned: Planned) -> Iterator[Finding]:
             text,
             "choose a smaller model, or fewer processes with runtime.devices",
         )
+    elif (pictures := planned.ranks * planned.batch_bytes) > available:
+        yield problem(
+            "memory",
+            f"{text}; the pictures of a pass take {gib(pictures)}",
+            "type a smaller batch_size or runtime.micro_batch",
+        )
     else:
         yield fine("memory", f"{text}, and pictures come to it: vitx check says")
     yield from _gpu_memory(planned, held)

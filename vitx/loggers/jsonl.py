@@ -8,16 +8,36 @@ and one that became NaN are different news, and `null` would say neither.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vitx.errors import StorageError
 from vitx.files import restored_floats, strict_floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was in a metrics.jsonl when a session opened it.
+
+    Attributes:
+        kept: steps of the rows that stay.
+        removed: steps of the rows that are written again.
+        bad_line: number of the first line that is no row, if rows lie behind it; else None.
+        copy: the file as it was, which a bad line is kept in; None where there is no need.
+    """
+
+    kept: frozenset[int] = frozenset()
+    removed: frozenset[int] = frozenset()
+    bad_line: int | None = None
+    copy: Path | None = None
 
 
 class JsonlLogger:
@@ -26,6 +46,9 @@ class JsonlLogger:
     Each row is handed to the operating system at once, so it survives the end of this process;
     `flush` makes it survive the end of the machine. Rows that a full disk does not take wait in
     memory for the next row or flush: no checkpoint is committed without them.
+
+    Attributes:
+        found: what was in the file when it was opened.
     """
 
     def __init__(self, path: Path, *, keep_to_step: int) -> None:
@@ -33,15 +56,15 @@ class JsonlLogger:
 
         Args:
             path: the file; made where it is missing.
-            keep_to_step: rows above this step and a torn end are removed; -1 removes every row.
+            keep_to_step: rows above this step and what is no row are removed; -1 removes every row.
+                A file that is damaged in the middle is copied before.
 
         Raises:
-            StorageError: the file can't be read or written, or a row that has to be kept lies
-                behind an unreadable one.
+            StorageError: the file can't be read or written.
         """
         self._path = path
         try:
-            _cut(path, keep_to_step)
+            self.found = _cut(path, keep_to_step)
             # Unbuffered: one row is one write, so a reader never meets half a row for long.
             self._file = path.open("ab", buffering=0)
             self._unwritten = b""
@@ -144,20 +167,35 @@ def _parse_line(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         row = restored_floats(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and "step" in row else None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None
 
 
-def _cut(path: Path, keep_to_step: int) -> None:
+def _cut(path: Path, keep_to_step: int) -> Found:
     if not path.exists():
-        return
+        return Found()
     before, behind = _parse(path)
-    if any(row["step"] <= keep_to_step for row in behind):
-        raise StorageError(_corrupt(path, len(before) + 1))
-    content = b"".join(encode_row(row) + b"\n" for row in before if row["step"] <= keep_to_step)
-    if content == path.read_bytes():
-        return
+    kept = [row for row in (*before, *behind) if row["step"] <= keep_to_step]
+    steps = frozenset(row["step"] for row in kept)
+    found = Found(kept=steps, removed=frozenset(row["step"] for row in (*before, *behind)) - steps)
+    if behind and keep_to_step >= 0:
+        found = replace(found, bad_line=len(before) + 1, copy=_copied(path))
+    content = b"".join(encode_row(row) + b"\n" for row in kept)
+    if content != path.read_bytes():
+        _replace(path, content)
+    return found
+
+
+def _copied(path: Path) -> Path:
+    """Copy a damaged file, to a name that no earlier one has."""
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    copy = next(free for name in names if not (free := path.with_name(name)).exists())
+    shutil.copyfile(path, copy)
+    return copy
+
+
+def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(content)

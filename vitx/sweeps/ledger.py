@@ -24,7 +24,7 @@ from vitx.foreign_run import as_written
 from vitx.redaction import redacted
 from vitx.runs import PRIVATE, SCHEMA, RunDir
 
-FILE = "sweep.json"
+FILE, WORDS = "sweep.json", "multirun.yaml"
 VERBS = ("train", "distill", "eval")
 """The verbs that can be swept."""
 _TURN_TIMEOUT_S = 60.0  # a change takes milliseconds
@@ -152,9 +152,18 @@ class Ledger:
         Raises:
             StorageError: it is missing or damaged.
         """
-        data = read_json(self.file)
-        with as_written(self.file):
-            return _sweep_of(data)
+        try:
+            data = read_json(self.file)
+            with as_written(self.file):
+                return _sweep_of(data)
+        except StorageError as error:
+            # Which jobs there are is said by the command that began it, and how far each is by its
+            # run directory.
+            raise StorageError(
+                f"{error}; delete it and type the command of the sweep again (its words are in "
+                f"{self.folder / WORDS}) with hydra.sweep.dir={self.folder}: finished runs are "
+                "left alone, the others go on"
+            ) from error
 
     def begin(self, sweep: Sweep) -> None:
         """Write down what is about to be carried out.

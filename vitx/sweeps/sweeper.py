@@ -18,6 +18,7 @@ from vitx.config.quoting import quote
 from vitx.errors import Interrupted, Preempted, SweepError, VitxError
 from vitx.files import not_for_others, storage_errors
 from vitx.redaction import shown
+from vitx.sweeps.ledger import WORDS
 
 Overrides = Sequence[str]
 
@@ -93,7 +94,7 @@ class _Conducted:
         self._fix(folder)
         jobs = self._conductor.jobs(folder, self._expanded(arguments))
         with self._conductor.begun(folder, jobs, lambda number: self._compose(jobs, number)) as due:
-            self._save(folder / "multirun.yaml")
+            self._save(folder / WORDS)
             for batch in _batches(due, self._sweeper.max_batch_size):
                 self._launch([list(jobs[number]) for number in batch], batch[0])
 

@@ -149,7 +149,7 @@ def refuse_other_teachers(record: dict[str, Any], digests: Sequence[str | None])
     Raises:
         StorageError: one is another.
     """
-    if record["teachers"] is None:  # it has not begun
+    if record.get("teachers") is None:  # it has not begun, or nobody knows any more
         return
     for before, digest in zip(record["teachers"], digests, strict=True):
         if digest is None or before["sha256"] == digest:
