@@ -58,9 +58,7 @@ def train_session(opened: Opened, job: Job, stop: StopRequest, world: World) -> 
         last_row = _last_row(opened, snapshot)
         loggers: list[Logger] = []
         if world.leads:
-            rows = JsonlLogger(
-                opened.run.metrics, keep_to_step=-1 if last_row is None else last_row
-            )
+            rows = JsonlLogger(opened.run.metrics, keep_to_step=last_row)
             loggers = [rows, *_open_mirror(opened, job, record, console, snapshot)]
         with _finishing(loggers) as summary:
             assembly = assemble(

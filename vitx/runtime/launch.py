@@ -14,7 +14,6 @@ import os
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -162,7 +161,7 @@ def _be_rank(
     story: Story, rank: Rank, number: int, ranks: int, meeting: MemoryFile, runtime: RuntimeConfig
 ) -> NoReturn:
     """Tell the story as a rank, leave word of how it ended, and end."""
-    report, code = Report.bug("it ended before it began"), 1
+    report, code = Report.bug(RuntimeError("it ended before it began")), 1
     try:
         _stand_apart(rank.output, number)
         os.environ |= {
@@ -182,7 +181,7 @@ def _be_rank(
         if (known := as_storage_error(error)) is not None:
             report, code = Report.error(known), known.exit_code
         else:
-            report = Report.bug("".join(traceback.format_exception(error)))
+            report = Report.bug(error)
     finally:
         with contextlib.suppress(OSError):
             rank.leave(report)

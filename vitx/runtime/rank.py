@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -24,7 +25,8 @@ class Report:
     Attributes:
         kind: done, error (explained by one line), or bug.
         type: class of the error.
-        text: the line, or the traceback of a bug.
+        text: the line; of a bug what was raised, in one line.
+        trace: the traceback of a bug.
         at: time of it, in seconds.
     """
 
@@ -32,6 +34,7 @@ class Report:
     at: float
     type: str = ""
     text: str = ""
+    trace: str = ""
 
     @classmethod
     def done(cls) -> Report:
@@ -44,9 +47,12 @@ class Report:
         return cls(kind="error", type=type(error).__name__, text=str(error), at=time.time())
 
     @classmethod
-    def bug(cls, text: str) -> Report:
-        """It met a bug, with this traceback."""
-        return cls(kind="bug", text=text, at=time.time())
+    def bug(cls, error: BaseException) -> Report:
+        """It met a bug."""
+        # CUDA's errors have hints for the developer of a kernel below the first line.
+        line = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
+        trace = "".join(traceback.format_exception(error))
+        return cls(kind="bug", text=line, trace=trace, at=time.time())
 
     @property
     def is_consequence(self) -> bool:
@@ -132,9 +138,10 @@ class Rank:
 
     def of_bug(self, report: Report) -> RankLostError:
         """Return what is said of a bug it met; the traceback is written."""
-        sys.stderr.write(report.text)
-        last = report.text.strip().splitlines()[-1]
-        return RankLostError(f"{self._full_name} failed: {last} (its traceback is above); {_AGAIN}")
+        sys.stderr.write(report.trace)
+        return RankLostError(
+            f"{self._full_name} failed: {report.text} (its traceback is above); {_AGAIN}"
+        )
 
     def of_silence(self) -> RankLostError:
         """Return what is said where it left no word; what it wrote is written."""

@@ -150,5 +150,5 @@ class Supervisor:
                 raise end_of(number)(f"stopped by {number.name} before training began")
         if silent:
             raise min(silent, key=lambda rank: rank.ended_at).of_silence()
-        for consequence, _ in failed:
-            raise consequence.as_error()
+        if failed:
+            raise min((report for report, _ in failed), key=lambda each: each.at).as_error()
