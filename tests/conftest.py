@@ -26,6 +26,7 @@ THOROUGH = frozenset(
         "commands/test_import.py",
         "commands/test_recipe.py",
         "commands/test_storage.py",
+        "commands/test_surroundings.py",
         "commands/test_sweep.py",
         "commands/test_sweep_resume.py",
         "commands/test_train.py",

@@ -21,7 +21,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +143,8 @@ class RunDir:
             )
             yield
         finally:
-            self._owner.unlink(missing_ok=True)
+            with suppress(OSError):  # how it went is not hidden by it
+                self._owner.unlink(missing_ok=True)
             lock.release()
 
     def read_record(self) -> dict[str, Any]:
