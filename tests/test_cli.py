@@ -246,6 +246,12 @@ SCHEMA = [file.stem for file in (ROOT / "vitx/config/schema").glob("*.py")]
     ("code", "allowed"),
     [
         ("import vitx.cli", {"vitx", "vitx.cli", "vitx.errors"}),
+        (
+            "from vitx.cli import main; sys.argv[1:] = ['--help']; main()",
+            {
+                *("vitx", "vitx.cli", "vitx.errors", "vitx.streams"),
+            },
+        ),
         *(
             (
                 f"from vitx.cli import main; main({words!r})",
@@ -255,6 +261,7 @@ SCHEMA = [file.stem for file in (ROOT / "vitx/config/schema").glob("*.py")]
                     "vitx.errors",
                     "vitx.paths",
                     "vitx.escapes",
+                    "vitx.streams",
                     "vitx.redaction",
                     "vitx.config",
                     *(
@@ -298,9 +305,13 @@ def test_configuration_never_imports_torch(tmp_path: Path) -> None:
     assert done.stdout == "False\n", done.stderr
 
 
-def test_words_of_the_process_are_the_default(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["vitx", "--version"])
-    assert main() == 0
-    assert capsys.readouterr().out == f"vitx {vitx.__version__}\n"
+def test_words_of_the_process_are_the_default(tmp_path: Path) -> None:
+    code = "from vitx.cli import main; raise SystemExit(main())"
+    done = _python("-c", code, "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"vitx {vitx.__version__}\n")
+
+
+def test_called_by_another_program_it_leaves_what_is_the_process_s_alone() -> None:
+    before = sys.stdout, sys.stderr
+    assert main(["--version"]) == 0
+    assert (sys.stdout, sys.stderr) == before

@@ -76,6 +76,32 @@ class Interrupted(VitxError):
     exit_code = 130
 
 
+class Stopped(KeyboardInterrupt):  # noqa: N818 (nothing went wrong)
+    """A signal asked the program to stop; raised wherever it was.
+
+    No VitxError: what goes on where a part of it fails is to end of this, as of a Ctrl-C.
+
+    Attributes:
+        end: what it comes to.
+    """
+
+    def __init__(self, end: VitxError) -> None:
+        super().__init__(str(end))
+        self.end = end
+
+
+def as_request(error: BaseException | None) -> VitxError | None:
+    """Return the end that a request to stop stands for; None where there was none.
+
+    A library may have turned it into an error of its own.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    if error is None:
+        return None
+    return error.end if isinstance(error, Stopped) else Interrupted("interrupted")
+
+
 @dataclass(kw_only=True)
 class Problems:
     """Tries one thing after another, and keeps what is wrong with each.

@@ -1,4 +1,4 @@
-"""Training where memory or files are short says so in one line."""
+"""Training where stdout, memory or files are short: it is done, or says in one line what is not."""
 
 import subprocess
 import sys
@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.train.programs import ROOT, Programs
-from tests.train.tiny import TINY, read
+from tests.train.tiny import TINY, read, total, train
 
 VITX = Path(sys.executable).with_name("vitx")
+FULL = "vitx train: stdout can't be written: No space left on device; all else is done\n"
 
 
 @pytest.fixture
@@ -29,6 +30,19 @@ def in_shell(script: str, *words: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_full_stdout_costs_nothing_else(
+    devices: int, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = (*words, f"runtime.devices={devices}")
+    assert in_shell('exec "$@" >/dev/full', *words) == (4, FULL)
+
+    assert read(tmp_path / "run/run.json")["status"] == "finished"
+    assert "top-1" in (tmp_path / "run/log.txt").read_text()
+    train(*words, f"run_dir={tmp_path / 'whole'}")
+    assert total(tmp_path / "run") == total(tmp_path / "whole")
 
 
 def test_files_that_may_not_be_written_at_all(words: tuple[str, ...]) -> None:
