@@ -38,6 +38,7 @@ THOROUGH = frozenset(
         "objectives/test_encoding.py",
         "runtime/test_ranks.py",
         "runtime/test_signals.py",
+        "runtime/test_stand_by.py",
         "security/test_hydra_section.py",
         "security/test_names.py",
         "security/test_unpickling.py",

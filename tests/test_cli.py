@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 import vitx
 from vitx.cli import VERBS, main
+from vitx.runtime.signals import HANDLED
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -250,6 +252,7 @@ SCHEMA = [file.stem for file in (ROOT / "vitx/config/schema").glob("*.py")]
             "from vitx.cli import main; sys.argv[1:] = ['--help']; main()",
             {
                 *("vitx", "vitx.cli", "vitx.errors", "vitx.streams"),
+                *("vitx.runtime", "vitx.runtime.signals", "vitx.runtime.world"),
             },
         ),
         *(
@@ -312,6 +315,6 @@ def test_words_of_the_process_are_the_default(tmp_path: Path) -> None:
 
 
 def test_called_by_another_program_it_leaves_what_is_the_process_s_alone() -> None:
-    before = sys.stdout, sys.stderr
+    before = [signal.getsignal(number) for number in HANDLED], sys.stdout, sys.stderr
     assert main(["--version"]) == 0
-    assert (sys.stdout, sys.stderr) == before
+    assert ([signal.getsignal(number) for number in HANDLED], sys.stdout, sys.stderr) == before

@@ -58,19 +58,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _be_the_program() -> int:
-    """Carry out the words of the process, in whatever surroundings.
+    """Carry out the words of the process, in whatever surroundings, whenever it is asked to stop.
 
     Returns:
         The exit code.
     """
-    # Descriptors are of a process: they are left alone where another calls `main`.
+    # Handlers and descriptors are of a process: they are left alone where another calls `main`.
+    from vitx.runtime.signals import StandBy
     from vitx.streams import settle_descriptors, settle_streams
 
     words = sys.argv[1:]
-    settle_descriptors()
-    _insist_on_utf8()
-    settle_streams()
-    return _carry_out(words)
+    trains = words[:1] in (["train"], ["distill"]) and not {"-m", "--multirun"} & {*words}
+    stand_by = StandBy(" before training began" if trains else "")
+    try:
+        stand_by.begin()
+        settle_descriptors()
+        _insist_on_utf8()
+        settle_streams()
+        code = _carry_out(words)
+    except KeyboardInterrupt as error:  # before it began, or while another end was told
+        code = _report(error, words)
+    stand_by.conclude(code)
+    return code
 
 
 def _carry_out(words: list[str]) -> int:
