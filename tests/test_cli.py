@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 import vitx
 from vitx.cli import VERBS, main
+from vitx.runtime.signals import HANDLED
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -246,6 +248,13 @@ SCHEMA = [file.stem for file in (ROOT / "vitx/config/schema").glob("*.py")]
     ("code", "allowed"),
     [
         ("import vitx.cli", {"vitx", "vitx.cli", "vitx.errors"}),
+        (
+            "from vitx.cli import main; sys.argv[1:] = ['--help']; main()",
+            {
+                *("vitx", "vitx.cli", "vitx.errors", "vitx.streams"),
+                *("vitx.runtime", "vitx.runtime.signals", "vitx.runtime.world"),
+            },
+        ),
         *(
             (
                 f"from vitx.cli import main; main({words!r})",
@@ -255,6 +264,7 @@ SCHEMA = [file.stem for file in (ROOT / "vitx/config/schema").glob("*.py")]
                     "vitx.errors",
                     "vitx.paths",
                     "vitx.escapes",
+                    "vitx.streams",
                     "vitx.redaction",
                     "vitx.config",
                     *(
@@ -298,9 +308,13 @@ def test_configuration_never_imports_torch(tmp_path: Path) -> None:
     assert done.stdout == "False\n", done.stderr
 
 
-def test_words_of_the_process_are_the_default(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["vitx", "--version"])
-    assert main() == 0
-    assert capsys.readouterr().out == f"vitx {vitx.__version__}\n"
+def test_words_of_the_process_are_the_default(tmp_path: Path) -> None:
+    code = "from vitx.cli import main; raise SystemExit(main())"
+    done = _python("-c", code, "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"vitx {vitx.__version__}\n")
+
+
+def test_called_by_another_program_it_leaves_what_is_the_process_s_alone() -> None:
+    before = [signal.getsignal(number) for number in HANDLED], sys.stdout, sys.stderr
+    assert main(["--version"]) == 0
+    assert ([signal.getsignal(number) for number in HANDLED], sys.stdout, sys.stderr) == before

@@ -15,7 +15,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from vitx import __version__
-from vitx.errors import Interrupted, UsageError, VitxError, as_storage_error, near_matches
+from vitx.errors import (
+    StorageError,
+    UsageError,
+    VitxError,
+    as_request,
+    as_storage_error,
+    near_matches,
+)
 
 VERBS = {
     "train": "train a model: vitx train model=xcit_s12 dataset=cifar10",
@@ -47,20 +54,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or that of the `VitxError` that ended it, or 1 for a bug.
     """
-    if argv is None:
+    return _be_the_program() if argv is None else _carry_out(list(argv))
+
+
+def _be_the_program() -> int:
+    """Carry out the words of the process, in whatever surroundings, whenever it is asked to stop.
+
+    Returns:
+        The exit code.
+    """
+    # Handlers and descriptors are of a process: they are left alone where another calls `main`.
+    from vitx.runtime.signals import StandBy
+    from vitx.streams import settle_descriptors, settle_streams
+
+    words = sys.argv[1:]
+    trains = words[:1] in (["train"], ["distill"]) and not {"-m", "--multirun"} & {*words}
+    stand_by = StandBy(" before training began" if trains else "")
+    try:
+        stand_by.begin()
+        settle_descriptors()
         _insist_on_utf8()
-    words = list(sys.argv[1:] if argv is None else argv)
+        settle_streams()
+        code = _carry_out(words)
+    except KeyboardInterrupt as error:  # before it began, or while another end was told
+        code = _report(error, words)
+    stand_by.conclude(code)
+    return code
+
+
+def _carry_out(words: list[str]) -> int:
     try:
         code = _dispatch(words)
         sys.stdout.flush()
+        if code == 0:
+            _demand_output()
     except Exception as error:
-        if _came_of_interrupt(error):
-            return _report(Interrupted("interrupted"), words)
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return _leave_closed_pipe()
         return _report(error, words)
-    except KeyboardInterrupt:
-        return _report(Interrupted("interrupted"), words)
+    except KeyboardInterrupt as error:
+        return _report(error, words)
     return code
 
 
@@ -70,12 +103,16 @@ def _insist_on_utf8() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
 
 
-def _came_of_interrupt(error: BaseException) -> bool:
-    """Say whether a library turned a Ctrl-C into an error of its own."""
-    before = error.__context__
-    while before is not None and not isinstance(before, KeyboardInterrupt):
-        before = before.__context__
-    return before is not None
+def _demand_output() -> None:
+    """Say of what is done that it was not all told.
+
+    Raises:
+        StorageError: so it is.
+    """
+    from vitx.streams import output_error
+
+    if why := output_error():
+        raise StorageError(f"stdout can't be written: {why}; all else is done")
 
 
 def _dispatch(words: list[str]) -> int:
@@ -167,7 +204,7 @@ def _unknown_verb(word: str) -> str:
     return f"no verb '{word}'{hint or '; there are ' + ', '.join(VERBS)}"
 
 
-def _report(error: Exception | VitxError, words: list[str]) -> int:
+def _report(error: BaseException, words: list[str]) -> int:
     """Say on stderr how it ended.
 
     Returns:
@@ -191,19 +228,21 @@ def _report(error: Exception | VitxError, words: list[str]) -> int:
     return 1
 
 
-def _leave_word(error: Exception, text: str, code: int) -> None:
+def _leave_word(error: BaseException, text: str, code: int) -> None:
     if "RANK" in os.environ:  # one of several processes, which torchrun may have started
         from vitx.runtime.root_cause import leave_word
 
         leave_word(error, text, code)
 
 
-def _as_vitx_error(error: Exception, verb: str, args: list[str]) -> VitxError | None:
+def _as_vitx_error(error: BaseException, verb: str, args: list[str]) -> VitxError | None:
     """Return the end that an exception stands for; None for a bug."""
+    if (request := as_request(error)) is not None:
+        return request
     if isinstance(error, VitxError):
         return error
     packages = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
-    if verb and packages & _CONFIG_PACKAGES:
+    if verb and packages & _CONFIG_PACKAGES and isinstance(error, Exception):
         from vitx.config.hints import explain
 
         return UsageError(explain(error, verb, args))

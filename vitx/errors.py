@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -75,6 +76,32 @@ class Interrupted(VitxError):
     exit_code = 130
 
 
+class Stopped(KeyboardInterrupt):  # noqa: N818 (nothing went wrong)
+    """A signal asked the program to stop; raised wherever it was.
+
+    No VitxError: what goes on where a part of it fails is to end of this, as of a Ctrl-C.
+
+    Attributes:
+        end: what it comes to.
+    """
+
+    def __init__(self, end: VitxError) -> None:
+        super().__init__(str(end))
+        self.end = end
+
+
+def as_request(error: BaseException | None) -> VitxError | None:
+    """Return the end that a request to stop stands for; None where there was none.
+
+    A library may have turned it into an error of its own.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    if error is None:
+        return None
+    return error.end if isinstance(error, Stopped) else Interrupted("interrupted")
+
+
 @dataclass(kw_only=True)
 class Problems:
     """Tries one thing after another, and keeps what is wrong with each.
@@ -116,7 +143,24 @@ class Problems:
         return list(dict.fromkeys(str(error) for error in self.found))
 
 
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG}
+LONGER_FILES = "files may not grow as long here; type ulimit -f unlimited"
+"""What helps where the shell limits files."""
+
+_ELSEWHERE = "free space or choose another directory"
+_STORAGE_ERRORS = {
+    errno.ENOSPC: _ELSEWHERE,
+    errno.EDQUOT: _ELSEWHERE,
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: _ELSEWHERE,
+    errno.ENAMETOOLONG: _ELSEWHERE,
+    errno.EFBIG: LONGER_FILES,
+}
+# How the loader of shared libraries, torch's allocator and Python's threads say that there is no
+# memory; the first of them says as much of a disk whose files may not be executed, with a reason.
+_NO_MEMORY = re.compile(
+    r"failed to map segment from shared object$|Cannot allocate memory\)?$"
+    r"|DefaultCPUAllocator: (can't allocate|not enough) memory|can't start new thread"
+)
 
 
 def as_storage_error(error: BaseException) -> StorageError | None:
@@ -125,7 +169,12 @@ def as_storage_error(error: BaseException) -> StorageError | None:
         return StorageError("out of memory; type a smaller runtime.micro_batch or batch_size")
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
         where = f"{error.filename}: " if error.filename else ""
-        return StorageError(f"{where}{error.strerror}; free space or choose another directory")
+        return StorageError(f"{where}{error.strerror}; {_STORAGE_ERRORS[error.errno]}")
+    if isinstance(error, (OSError, ImportError, RuntimeError)) and _NO_MEMORY.search(str(error)):
+        why = str(error).strip().splitlines()[-1]
+        return StorageError(
+            f"out of memory ({why}); end other programs, or type ulimit -v unlimited"
+        )
     return None
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vitx.errors import StorageError
+from vitx.errors import LONGER_FILES, StorageError
 
 _FILE_THERE = "a file stands where a directory is needed"
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -100,6 +100,8 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "no permission to write",
             errno.ENAMETOOLONG: "the name is too long",
             errno.ELOOP: "a link stands in its place",
+            errno.EISDIR: "a directory stands in its place; move it away",
+            errno.EFBIG: LONGER_FILES,
         }.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(f"{path} can't be written: {hint}") from error
 

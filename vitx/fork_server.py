@@ -81,7 +81,8 @@ def _fork(request: dict[str, Any]) -> int | str:
     os.close(write)
     if request["stopped"]:
         os.kill(os.getpid(), signal.SIGSTOP)
-    sys.exit(main(request["args"]))  # ends as any interpreter does
+    sys.argv = ["vitx", *request["args"]]
+    sys.exit(main())  # ends as any interpreter does
 
 
 def _settle(request: dict[str, Any]) -> None:

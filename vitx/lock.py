@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,8 @@ class Lock:
             )
             yield
         finally:
-            self._owner.unlink(missing_ok=True)
+            with suppress(OSError):  # how it went is not hidden by it
+                self._owner.unlink(missing_ok=True)
             lock.release()
 
     def refuse_in_use(self) -> None:

@@ -1,5 +1,7 @@
 """`vitx eval` says what training recorded, and both say what timm and torch say."""
 
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.train.programs import Programs
+from tests.train.programs import Programs, held
 from tests.train.tiny import (
     CLASSES,
     EVERYTHING,
@@ -37,6 +39,39 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = (*TINY, *EVERYTHING, f"dataset.path={pictures}", "evaluation.every=3st")
     train(*words, f"run_dir={run_dir}", "checkpoint.every=3st", "checkpoint.keep=5")
     return run_dir
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "devices"),
+    [
+        (signal.SIGTERM, 75, 1),
+        (signal.SIGINT, 130, 2),
+        pytest.param(signal.SIGINT, 130, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, 75, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_asked_to_stop_it_writes_nothing(
+    number: int,
+    code: int,
+    devices: int,
+    trained: Path,
+    pictures: Path,
+    vitx: Programs,
+) -> None:
+    words = (f"run={trained}", f"devices={devices}", "suite=stopped", "batch_size=4")
+    with held(pictures / "val/cow/06.png") as somebody_waits:
+        program = vitx("eval", *words, "dataset=folder", f"dataset.path={pictures}")
+        program.reaches(somebody_waits, what="a picture")
+        program.signal(number)
+        time.sleep(0.3)
+    assert program.wait() == code, program.text
+
+    name = signal.Signals(number).name
+    end = f"vitx eval: stopped by {name} in the evaluation; nothing was written"
+    assert program.last_line == end
+    assert "Traceback" not in program.text
+    assert [file for file in (trained / "eval").glob("*") if "stopped" in file.name] == []
+    assert program.session() == set()
 
 
 def measured(run_dir: Path, *words: str) -> dict:

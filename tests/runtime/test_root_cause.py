@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from vitx.errors import DataError, RankLostError, VitxError
+from vitx.errors import DataError, Preempted, RankLostError, VitxError
 from vitx.runtime.root_cause import leave_word
 
 
@@ -33,6 +33,15 @@ def test_a_consequence_is_later_than_a_cause_that_is_told_after_it(tmp_path: Pat
     assert "vitx train: x.png is damaged" in str(told)
     assert (consequence.exitcode, cause.exitcode) == (6, 3)
     assert waited_s > 1  # one that was killed is noticed before
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_who_is_stopped_of_a_cause_is_later_than_it(tmp_path: Path) -> None:
+    stopped, waited_s = left_by(0, Preempted("stopped by SIGTERM"), tmp_path)
+    cause, _ = left_by(1, DataError("x.png is damaged"), tmp_path)
+
+    assert ChildFailedError("vitx", {0: stopped, 1: cause}).get_first_failure() == (1, cause)
+    assert waited_s < 1  # its end is asked for
 
 
 def test_nothing_is_left_where_torchrun_did_not_ask(

@@ -169,6 +169,10 @@ def test_the_second_signal_ends_it_at_once(
         assert program.running()
         program.signal(signal.SIGINT)
         assert program.wait(timeout_s=2) == 130
+    assert program.last_line == (
+        "vitx: stopped at once by a second SIGINT; what was saved before is kept"
+    )
+    assert "Traceback" not in program.text
     until(lambda: not program.session(), ORPHANS_GONE_WITHIN_S, what="the loader processes")
 
     assert {file: file.read_bytes() for file in newest(run_dir).iterdir()} == before

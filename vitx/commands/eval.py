@@ -15,6 +15,7 @@ from vitx.files import read_json
 from vitx.runs import RunDir, find_run
 from vitx.runtime.launch import launch, meet
 from vitx.runtime.openmp import wait_politely
+from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import World
 
 
@@ -46,11 +47,12 @@ def run(config: EvalConfig, job: Job) -> str:
 
 
 def _score(config: EvalConfig, run_dir: RunDir, trained: TrainConfig, world: World) -> None:
-    wait_politely()
-    # torch takes seconds to import; what is wrong with the command was said before.
-    from vitx.commands.scoring import score_run
+    with StopRequest(world) as stop:
+        wait_politely()
+        # torch takes seconds to import; what is wrong with the command was said before.
+        from vitx.commands.scoring import score_run
 
-    score_run(config, run_dir, trained, world)
+        score_run(config, run_dir, trained, stop, world)
 
 
 def refuse_decided(job: Job) -> None:

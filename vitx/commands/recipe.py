@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,7 @@ from vitx.config.words import split
 from vitx.errors import UsageError
 from vitx.paths import runs_dir
 from vitx.runs import RunDir
-
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from vitx.runtime.signals import give_back, take_over
 
 
 def main(args: list[str]) -> int:
@@ -160,12 +158,11 @@ def _carry_out(words: list[str]) -> int:
         # A terminal signals both; the program takes two within a moment for one request.
         program.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    before = take_over(forward)
     try:
         return program.wait()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        give_back(before)
 
 
 def _table(

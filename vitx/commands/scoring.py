@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from vitx.commands.report_lines import head_lines, result_line
 from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
 from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
-from vitx.evaluate.loop import PerSample
+from vitx.evaluate.loop import EvaluationStopped, PerSample
 from vitx.files import read_json, storage_errors, write_json
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
@@ -29,6 +30,7 @@ from vitx.models.weights import load_weights
 from vitx.parts import Machine, make_evaluator, settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name
+from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import ALONE, World
 
 _STEP = re.compile(r"[0-9]{1,8}")
@@ -71,16 +73,27 @@ class Scoring:
 
 
 def score_run(
-    config: EvalConfig, run: RunDir, trained: TrainConfig, world: World = ALONE
+    config: EvalConfig, run: RunDir, trained: TrainConfig, stop: StopRequest, world: World = ALONE
 ) -> EvalResult:
-    """Score one checkpoint of a run, by all ranks; write, print and return the result."""
+    """Score one checkpoint of a run, by all ranks; write and print the result.
+
+    Returns:
+        The counts.
+
+    Raises:
+        Preempted, Interrupted: asked to stop; nothing was written.
+        VitxError: a part of it can't be had.
+    """
     console = Console(quiet=not world.leads)
     scoring = prepare(config, run, trained, world)
     for line in scoring.lines():
         console.say(line)
     suite, step, weights = scoring.suite, scoring.step, scoring.weights
     evaluator = make_evaluator(scoring.config, scoring.images, scoring.machine)
-    result, samples = evaluator(scoring.model)
+    try:
+        result, samples = evaluator(scoring.model, stop=stop.agree)
+    except EvaluationStopped:
+        raise stop.as_error("in the evaluation; nothing was written") from None
     if not world.leads:
         return result
     written = {
@@ -271,5 +284,9 @@ def _write_samples(path: Path, samples: PerSample) -> None:
     columns = {field.name: getattr(samples, field.name) for field in dataclasses.fields(samples)}
     temporary = path.with_name(f".{path.name}")
     temporary.unlink(missing_ok=True)
-    pq.write_table(pa.table(columns), temporary)
-    temporary.replace(path)
+    try:
+        pq.write_table(pa.table(columns), temporary)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # how it went is not hidden by it
+            temporary.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from vitx.errors import (
     StorageError,
     SweepError,
     VitxError,
+    as_request,
     as_storage_error,
 )
 from vitx.paths import sweeps_dir
@@ -147,8 +148,8 @@ class Sweeping:
         )
         try:
             outcome = self._task(config, job)
-        except KeyboardInterrupt:
-            self._end_badly(job, Interrupted("interrupted"))
+        except KeyboardInterrupt as error:
+            self._end_badly(job, as_request(error) or Interrupted("interrupted"))
         except SystemExit:  # a launcher sends it back into its queue
             self._note(job, state=State.waiting)
             raise

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from vitx.config.plain import read
 from vitx.config.schema import TortureAction, TortureConfig
@@ -88,7 +85,6 @@ def _inflict(faults: list[Fault], config: TortureConfig, folder: Path, rows: lis
         seed=config.seed,
         say=progress,
     )
-    signal.signal(signal.SIGTERM, _stop)
     try:
         progress("importing libraries")
         fork_server()
@@ -106,8 +102,3 @@ def _inflict(faults: list[Fault], config: TortureConfig, folder: Path, rows: lis
 
 def _plain(config: TortureConfig) -> dict[str, object]:
     return {**dataclasses.asdict(config), "action": config.action.name}
-
-
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End as a Ctrl-C does."""
-    raise KeyboardInterrupt

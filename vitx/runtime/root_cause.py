@@ -14,7 +14,7 @@ import signal
 import time
 from pathlib import Path
 
-from vitx.errors import RankLostError
+from vitx.errors import Preempted, RankLostError
 from vitx.redaction import shown
 
 _FILE = "TORCHELASTIC_ERROR_FILE"  # set by torchrun for each rank it starts
@@ -33,7 +33,7 @@ def leave_word(error: BaseException, text: str, code: int) -> None:
     if "RANK" not in os.environ or not (file := os.environ.get(_FILE)):
         return
     at, follows = int(time.time()), isinstance(error, RankLostError)
-    if follows:
+    if follows or isinstance(error, Preempted):  # torchrun itself asks the others to stop
         # Seconds are all that is compared: behind a cause of the same one, and of one not seen yet.
         at += _SEEN_WITHIN_S + 1
     extra = {"py_callstack": text, "timestamp": str(at)}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
-from vitx.errors import Interrupted, Paused, Preempted, RankLostError, VitxError
+from vitx.errors import Interrupted, Paused, Preempted, RankLostError, Stopped, VitxError
 from vitx.runtime.world import ALONE, World
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -37,7 +36,13 @@ def take_over(handler: Callable[[int, FrameType | None], None]) -> dict[int, Han
 
     Returns:
         What `give_back` takes.
+
+    Raises:
+        Stopped: somebody has asked already, and what was under way then did not end of it.
     """
+    for before in map(signal.getsignal, HANDLED):
+        if isinstance(before, StandBy):
+            before.relieve()
     wanted = [number for number in HANDLED if signal.getsignal(number) != signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in wanted}
 
@@ -57,7 +62,9 @@ def hand_on(number: int, before: Callable[[int, FrameType | None], Any] | int | 
         number: the signal that ended the run.
         before: its handler before the run; none, or Python's own, does nothing.
     """
-    if callable(before) and before is not signal.default_int_handler:
+    if isinstance(before, StandBy):
+        before.note(number)
+    elif callable(before) and before is not signal.default_int_handler:
         before(number, None)
 
 
@@ -72,13 +79,92 @@ def leave(terminals: list[int]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
 
 
+def leave_at_once(number: int) -> NoReturn:
+    """End the process by a second signal, and say so; nothing is tidied up."""
+    # Of several ranks whoever started them speaks. No stream: a handler may stand in the middle of
+    # one that writes.
+    if "RANK" not in os.environ:
+        name = signal.Signals(number).name
+        line = f"vitx: stopped at once by a second {name}; what was saved before is kept\n"
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode())
+    os._exit(end_of(number).exit_code)
+
+
 def end_with_parent() -> None:
     """Have this process killed when the one that started it ends, however it ends; Linux only."""
+    import ctypes  # takes a third of what this module does, and the program begins with it
+
     parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended meanwhile
         os._exit(RankLostError.exit_code)
+
+
+class StandBy:
+    """Handles the signals of `HANDLED` for the program, wherever no loop polls for them.
+
+    The first one raises `Stopped` in what is under way, as a Ctrl-C does; a second one ends the
+    process at once. Runs take over from it and give back.
+    """
+
+    def __init__(self, where: str = "") -> None:
+        """Say `where` of an end before any run took over."""
+        self._where = where
+        self._asked: int | None = None
+        self._asked_s = -math.inf
+        self._code: int | None = None
+        self._owner = os.getpid()
+
+    def begin(self) -> None:
+        """Handle them from now on, but for those that are ignored, as nohup has them."""
+        for number in HANDLED:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, self)
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal.
+
+        Raises:
+            Stopped: the first one does.
+        """
+        if os.getpid() != self._owner:  # a process that was forked has no end of ours
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if self._code is not None:
+            os._exit(self._code)
+        before, asked_s = self._asked, self._asked_s
+        self.note(number)
+        if self._asked_s - asked_s < SAME_REQUEST_S:
+            return
+        if before is not None:
+            leave_at_once(number)
+        if number == signal.SIGHUP:
+            leave(terminals())
+        raise self._stopped(number)
+
+    def note(self, number: int) -> None:
+        """Take a signal that somebody acted on for the first one."""
+        self._asked, self._asked_s = number, time.monotonic()
+
+    def relieve(self) -> None:
+        """Hand over to a run.
+
+        Raises:
+            Stopped: a signal came before, and a library dropped the error that it raised.
+        """
+        if self._asked is not None:
+            raise self._stopped(self._asked)
+        self._where = ""
+
+    def conclude(self, code: int) -> None:
+        """From now on any signal ends the process with its code: its end has been told."""
+        self._code = code
+
+    def _stopped(self, number: int) -> Stopped:
+        return Stopped(end_of(number)(f"stopped by {signal.Signals(number).name}{self._where}"))
 
 
 class StopRequest:
@@ -145,10 +231,10 @@ class StopRequest:
             return
         kind = end_of(number)
         if before > 0:
-            os._exit(kind.exit_code)
+            leave_at_once(number)
         self._number = number
         self.reason, self._kind = signal.Signals(number).name, kind
         if number == signal.SIGHUP:
             leave(self._terminals)
         elif 2 in self._terminals:
-            os.write(2, b"\nstopping after this step; once more to leave at once\n")
+            os.write(2, b"\nstopping; once more to leave at once\n")
