@@ -21,6 +21,8 @@ LOADING = "libtorch_cpu.so: failed to map segment from shared object"
         (RuntimeError("can't start new thread"), "out of memory (can't start new thread); "),
         (OSError(errno.EFBIG, "File too large", "x"), "x: File too large; files may not grow as "),
         (OSError(errno.ENOSPC, "No space left", "x"), "x: No space left; free space or choose"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files; type ulimit -n"),
+        (OSError(errno.EIO, "Input/output error", "x"), "x: Input/output error; see to the disk"),
         (ImportError(f"{LOADING}: Operation not permitted"), None),  # a disk without programs
         (ImportError("x.so: cannot allocate memory in static TLS block"), None),
         (ImportError("No module named 'x'"), None),

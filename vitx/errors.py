@@ -154,6 +154,10 @@ _STORAGE_ERRORS = {
     errno.EACCES: _ELSEWHERE,
     errno.ENAMETOOLONG: _ELSEWHERE,
     errno.EFBIG: LONGER_FILES,
+    errno.EMFILE: "type ulimit -n 4096",
+    errno.ENFILE: "end other programs",
+    errno.EIO: "see to the disk",
+    errno.ESTALE: "see to the network file system",
 }
 # How the loader of shared libraries, torch's allocator and Python's threads say that there is no
 # memory; the first of them says as much of a disk whose files may not be executed, with a reason.
@@ -164,7 +168,7 @@ _NO_MEMORY = re.compile(
 
 
 def as_storage_error(error: BaseException) -> StorageError | None:
-    """Return the end that a lack of memory, space or permission stands for; None for others."""
+    """Return the end that a lack of memory, space, files or permission stands for, or None."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return StorageError("out of memory; type a smaller runtime.micro_batch or batch_size")
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
