@@ -134,7 +134,9 @@ class Supervisor:
         """Raise for what went wrong first; what only followed from it is not told."""
         if len(self._asked) > 1:
             end = end_of(self._asked[0])
-            raise end(f"stopped at once by a second {self._asked[-1].name}; nothing was saved")
+            raise end(
+                f"stopped at once by a second {self._asked[-1].name}; what was saved before is kept"
+            )
         ends = [(rank.report, rank) for rank in self._ranks]
         failed = [(each, rank) for each, rank in ends if each is not None and each.kind != "done"]
         if causes := [(each, rank) for each, rank in failed if not each.is_consequence]:
@@ -147,7 +149,7 @@ class Supervisor:
         silent = told or [rank for rank in self._ranks if rank.given_up] or silent
         for number in self._asked:
             if any(rank.status == number for rank in silent):
-                raise end_of(number)(f"stopped by {number.name} before training began")
+                raise end_of(number)(f"stopped by {number.name} before it began")
         if silent:
             raise min(silent, key=lambda rank: rank.ended_at).of_silence()
         if failed:
