@@ -129,7 +129,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalResult:
-    """Counts of an evaluation. Merging two disjoint parts is adding them.
+    """Counts of an evaluation.
 
     Attributes:
         count: samples scored, each once.
@@ -152,25 +152,6 @@ class EvalResult:
         """Return what `dataclasses.asdict` was made of."""
         heads = {name: cls.restore(each) for name, each in saved.get("heads", {}).items()}
         return cls(**{**saved, "heads": heads})
-
-    @classmethod
-    def nothing(cls, *, skipped: int = 0) -> EvalResult:
-        """Return the result of no samples."""
-        return cls(count=0, top1_count=0, top5_count=0, loss_sum=0.0, skipped=skipped)
-
-    def __add__(self, other: EvalResult) -> EvalResult:
-        return EvalResult(
-            count=self.count + other.count,
-            top1_count=self.top1_count + other.top1_count,
-            top5_count=self.top5_count + other.top5_count,
-            loss_sum=self.loss_sum + other.loss_sum,
-            skipped=self.skipped + other.skipped,
-            heads={
-                name: self.heads.get(name, EvalResult.nothing())
-                + other.heads.get(name, EvalResult.nothing())
-                for name in {**self.heads, **other.heads}
-            },
-        )
 
     @property
     def top1(self) -> float:

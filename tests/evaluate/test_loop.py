@@ -20,8 +20,7 @@ from vitx.data.augment import PictureFormat, build_eval_transform
 from vitx.data.images import LabelledImages
 from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples
 from vitx.errors import DataError
-from vitx.evaluate.loop import EvaluationStopped, Evaluator, PerSample
-from vitx.records import EvalResult
+from vitx.evaluate.loop import EvaluationStopped, Evaluator, Judged
 
 CLASSES = 7
 KEPT: list[BaseException] = []
@@ -87,11 +86,9 @@ def evaluator(
     )
 
 
-def check(
-    found: tuple[EvalResult, PerSample], model: Oracle, images: LabelledImages, rows: list[int]
-) -> None:
+def check(found: Judged, model: Oracle, images: LabelledImages, rows: list[int]) -> None:
     """Compare with sums in Python over the rows that there are."""
-    result, samples = found
+    result, samples = found.result(), found.samples
     top1, top5, loss = 0, 0, []
     for row in rows:
         logits, label = model.table[row].tolist(), int(images.labels[row])
@@ -124,7 +121,7 @@ def test_bad_pictures_are_left_out_and_counted(workers: int) -> None:
     images, model = split(23, bad), Oracle(23)
     found = evaluator(images, workers=workers, limit=7)(model)
     check(found, model, images, [row for row in range(23) if row not in bad])
-    assert found[0].skipped == 7
+    assert found.result().skipped == 7
     with pytest.raises(DataError) as caught:
         evaluator(images, workers=workers, limit=6)(model)
     assert str(caught.value).startswith("7 pictures of val can't be decoded, more than the 6 that")
@@ -170,7 +167,8 @@ def test_half_precision_is_scored_in_fp32() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, CLASSES))
     images = split(23)
-    result, samples = evaluator(images, precision=Precision.bf16)(model)
+    found = evaluator(images, precision=Precision.bf16)(model)
+    result, samples = found.result(), found.samples
     pixels = torch.arange(23.0)[:, None].expand(23, 9) / 255
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         logits = model(pixels).double()
@@ -195,9 +193,9 @@ def test_predictions_agree_with_the_count() -> None:
     images, model = split(1), Oracle(1)
     images.labels[:] = 1
     model.table = torch.tensor([[1e-9, 2e-9, 0, 0, 0, 0, 0]])
-    result, samples = evaluator(images)(model)
-    assert result.top1_count == 1
-    assert samples.prediction.tolist() == [1]
+    found = evaluator(images)(model)
+    assert found.result().top1_count == 1
+    assert found.samples.prediction.tolist() == [1]
 
 
 def test_a_process_ends_after_a_failed_evaluation() -> None:

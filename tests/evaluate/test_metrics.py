@@ -5,8 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import brier_score_loss
 
-from vitx.evaluate.metrics import in_top_k, loss_sum
+from vitx.evaluate.metrics import NOWHERE, brier_scores, losses, ranks
+
+
+def in_top_k(logits: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
+    return ranks(logits, labels) < k
 
 
 def slow_in_top_k(row: np.ndarray, label: int, k: int) -> bool:
@@ -62,14 +67,31 @@ def test_all_nan_is_all_wrong() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 2, 1000])
-def test_loss_sum_is_that_of_float64(classes: int) -> None:
+def test_losses_are_those_of_float64(classes: int) -> None:
     draw = np.random.default_rng(classes)
     # Far from zero, where the log of a float32 softmax would be minus infinity.
     scores = (draw.normal(size=(50, classes)) * 60).astype(np.float32)
     labels = draw.integers(0, classes, 50)
-    total = 0.0
+    expected = []
     for row, label in zip(scores.tolist(), labels.tolist(), strict=True):
         largest = max(row)
-        total += math.log(math.fsum(math.exp(x - largest) for x in row)) + largest - row[label]
-    found = loss_sum(torch.from_numpy(scores), torch.from_numpy(labels))
-    assert found == pytest.approx(total, rel=1e-13, abs=1e-12)
+        total = math.log(math.fsum(math.exp(x - largest) for x in row)) + largest
+        expected.append(total - row[label])
+    found = losses(torch.from_numpy(scores), torch.from_numpy(labels))
+    assert found.tolist() == pytest.approx(expected, rel=1e-13, abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7])
+def test_brier_scores_are_those_of_scikit_learn(classes: int) -> None:
+    draw = np.random.default_rng(classes)
+    scores, labels = draw.normal(size=(60, classes)) * 3, draw.integers(0, classes, 60)
+    found = brier_scores(torch.from_numpy(scores), torch.from_numpy(labels))
+    likely = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    expected = ((likely - np.eye(classes)[labels]) ** 2).sum(1)
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-14)
+    if classes == 2:  # scikit-learn's is of the second class alone: half of it
+        assert found.mean() / 2 == pytest.approx(brier_score_loss(labels, likely[:, 1]))
+
+
+def test_a_label_without_a_score_is_nowhere() -> None:
+    assert ranks(torch.tensor([[math.nan, 1.0]]), torch.tensor([0])).tolist() == [NOWHERE]

@@ -1,5 +1,6 @@
 """What several processes count is what one counts, to the last bit, however rows divide."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,8 +12,8 @@ from tests.evaluate.test_loop import CLASSES, evaluator, split
 from tests.train.tiny import EVERYTHING, LOADERS_FORK, TINY, evaluate, read, train
 from vitx.config.schema import RuntimeConfig
 from vitx.errors import DataError
+from vitx.evaluate.judging import PerSample
 from vitx.evaluate.loop import EvaluationStopped
-from vitx.records import EvalResult
 from vitx.runtime.launch import launch
 from vitx.runtime.world import ALONE, World
 
@@ -25,15 +26,16 @@ def together(
 ) -> None:
     """Assert that so many ranks come to what one process does."""
     images, model = split(rows, bad), network()
-    alone, samples = evaluator(images, limit=limit)(model)
+    alone = evaluator(images, limit=limit)(model)
 
     def story(world: World) -> None:
         score = evaluator(images, limit=limit)
         score.world = world
-        result, own = score(model)
-        assert result == alone  # on every rank
-        for name in ("index", "label", "prediction", "confidence"):
-            assert getattr(own, name).tobytes() == getattr(samples, name).tobytes()
+        own = score(model)
+        assert own.result() == alone.result()  # on every rank
+        for column in fields(PerSample):
+            ours, theirs = (getattr(each.samples, column.name) for each in (own, alone))
+            assert ours.tobytes() == theirs.tobytes()
 
     launch(story, ALONE, RuntimeConfig(devices=ranks))
 
@@ -73,11 +75,6 @@ def test_ranks_stop_together() -> None:
             score(network(), stop=lambda: bool(world.highest(int(next(asked)))))
 
     launch(story, ALONE, RuntimeConfig(devices=2))
-
-
-def test_counts_add_up() -> None:
-    one = EvalResult(count=2, top1_count=1, top5_count=2, loss_sum=0.5)
-    assert sum([one, one], start=EvalResult.nothing()).top1_count == 2
 
 
 @pytest.mark.parametrize("devices", [2, 3])

@@ -40,7 +40,7 @@ class Evaluation(Callback):
             models["ema"] = trainer.ema.module
         try:
             results = {
-                kind: self._evaluator(model, stop=trainer.stop.agree)[0]
+                kind: self._evaluator(model, stop=trainer.stop.agree).result()
                 for kind, model in models.items()
             }
         except EvaluationStopped:

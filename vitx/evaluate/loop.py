@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -16,7 +15,7 @@ from vitx.config.schema import Head, Precision
 from vitx.data.loader import Loading
 from vitx.data.samples import BadImagePolicy, BadRow, EvalSamples, RawBatch
 from vitx.errors import DataError
-from vitx.evaluate.metrics import in_top_k, loss_sum
+from vitx.evaluate.judging import PLAIN, PerSample, Rules, judge
 from vitx.models import heads
 from vitx.records import EvalResult
 from vitx.runtime.device import autocast
@@ -28,33 +27,48 @@ class EvaluationStopped(Exception):  # noqa: N818 (nothing went wrong)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerSample:
-    """What was said of each sample: [N] arrays in the order of the split."""
+class Judged:
+    """What was said of the samples that could be decoded, and which could not.
 
-    index: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
-    confidence: np.ndarray
+    Attributes:
+        samples: what the head that counts said of each.
+        heads: what each other head or fusion said, where a model has two.
+        bad: rows that could not be decoded.
+    """
 
-
-class _Scored(NamedTuple):
-    """What came of one batch: counts, bad rows, and the columns of `PerSample` as lists."""
-
-    counted: EvalResult
+    samples: PerSample
+    heads: Mapping[str, PerSample]
     bad: tuple[BadRow, ...]
-    columns: tuple[list[Any], ...]
 
-    def as_plain(self) -> list[Any]:
-        return [asdict(self.counted), self.bad, self.columns]
+    def result(self) -> EvalResult:
+        """Return the counts."""
+        heads = {name: _counted(each, self.bad) for name, each in self.heads.items()}
+        return replace(_counted(self.samples, self.bad), heads=heads)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as plain data, without loss."""
+        return {
+            "samples": self.samples.as_plain(),
+            "heads": {name: each.as_plain() for name, each in self.heads.items()},
+            "bad": self.bad,
+        }
 
     @classmethod
-    def restore(cls, plain: list[Any]) -> _Scored:
-        counted, bad, columns = plain
-        return cls(EvalResult.restore(counted), tuple(BadRow(*each) for each in bad), columns)
+    def joined(cls, ranks: Sequence[dict[str, Any]]) -> Judged:
+        """Put what several ranks have, as plain data, in the order of the split."""
+        names = next((each["heads"] for each in ranks if each["heads"]), {})
+        return cls(
+            samples=PerSample.joined(each["samples"] for each in ranks),
+            heads={
+                name: PerSample.joined(each["heads"][name] for each in ranks if each["heads"])
+                for name in names
+            },
+            bad=tuple(sorted(BadRow(*bad) for each in ranks for bad in each["bad"])),
+        )
 
 
 class Evaluator:
-    """Scores models on one split, `samples`."""
+    """Scores models on one split, `samples`, by `rules`."""
 
     def __init__(
         self,
@@ -67,29 +81,27 @@ class Evaluator:
         channels_last: bool,
         bad_images: BadImagePolicy,
         head: Head = Head.mean_logits,
+        rules: Rules = PLAIN,
         world: World = ALONE,
     ) -> None:
         self.world = world
         self.batch_size, self.device, self.precision = batch_size, device, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._bad_images, self._head = bad_images, head
+        self._bad_images, self._head, self._rules = bad_images, head, rules
         self.samples, self._workers = samples, workers
 
-    def __call__(
-        self, model: nn.Module, *, stop: Callable[[], bool] = lambda: False
-    ) -> tuple[EvalResult, PerSample]:
+    def __call__(self, model: nn.Module, *, stop: Callable[[], bool] = lambda: False) -> Judged:
         """Score a model; it is left in the mode it was in.
 
-        Ranks take whole batches in turn, so that each is computed as one process would, and what
-        they counted is added up in the order of the split: the result is that of one process to
-        the last bit.
+        Ranks take whole batches in turn, so that each is computed as one process would, and each
+        sample is judged by itself: the result is that of one process to the last bit.
 
         Args:
             model: gives [B, C] logits; of a distillation token, those of `head` count.
             stop: polled between batches, on all ranks together.
 
         Returns:
-            The counts, and what was said of each sample.
+            What was said of each sample, on every rank.
 
         Raises:
             EvaluationStopped: `stop` said so.
@@ -110,7 +122,11 @@ class Evaluator:
                 own = self._score(model, batches, stop)
         finally:
             model.train(training)
-        return self._together(own)
+        together = Judged.joined(self.world.gather(own.as_plain()))
+        self._bad_images.check(together.bad, set())
+        if not len(together.samples):
+            raise DataError("the validation split has no picture that can be decoded")
+        return together
 
     def _own_batches(self) -> list[range]:
         """Return the rows of the batches that this rank takes."""
@@ -119,8 +135,8 @@ class Evaluator:
         return [range(start, min(start + size, rows)) for start in starts]
 
     @torch.inference_mode()
-    def _score(self, model: nn.Module, batches: Loading, stop: Callable[[], bool]) -> list[_Scored]:
-        scored: list[_Scored] = []
+    def _score(self, model: nn.Module, batches: Loading, stop: Callable[[], bool]) -> Judged:
+        scored: list[Judged] = []
         bad_rows: set[int] = set()
         # As many turns on every rank, so that all of them ask together whether to stop.
         for _ in range(-(-len(self.samples) // (self.batch_size * self.world.size))):
@@ -133,58 +149,33 @@ class Evaluator:
                 continue
             self._bad_images.check(raw.bad, bad_rows)
             if not len(raw.labels):
-                scored.append(_Scored(EvalResult.nothing(skipped=len(raw.bad)), raw.bad, ()))
+                scored.append(Judged(samples=PerSample.nothing(), heads={}, bad=raw.bad))
                 continue
             images = raw.images.to(self.device, memory_format=self._format, non_blocking=True)
             with autocast(self.precision, self.device):
                 said = model(images)
-            # Scores on the CPU: one transfer, and sums in float64 on every device.
-            if isinstance(said, tuple):
-                answers = heads.answers(*(logits.float().cpu() for logits in said))
-                logits = answers[self._head]
-                apart = {head.name: _counted(answer, raw) for head, answer in answers.items()}
-            else:
-                logits, apart = said.float().cpu(), {}
-            highest = logits.argmax(1)
-            sure = logits.softmax(1).gather(1, highest[:, None]).squeeze(1)
-            columns = (raw.indices, raw.labels, highest, sure)
-            counted = replace(_counted(logits, raw), heads=apart)
-            scored.append(_Scored(counted, raw.bad, tuple(each.tolist() for each in columns)))
-        return scored
+            scored.append(self._judged(said, raw))
+        return Judged.joined([each.as_plain() for each in scored])
 
-    def _together(self, own: list[_Scored]) -> tuple[EvalResult, PerSample]:
-        """Put the batches of all ranks in their order and add them up.
-
-        Returns:
-            The counts, and what was said of each sample.
-
-        Raises:
-            DataError: too many pictures are bad, or none is good.
-        """
-        ranks = self.world.gather([each.as_plain() for each in own])
-        turns = itertools.zip_longest(*ranks)
-        scored = [_Scored.restore(each) for turn in turns for each in turn if each is not None]
-        self._bad_images.check([bad for each in scored for bad in each.bad], set())
-        total = sum((each.counted for each in scored), start=EvalResult.nothing())
-        if total.count == 0:
-            raise DataError("the validation split has no picture that can be decoded")
-        index, label, prediction, confidence = (
-            list(itertools.chain.from_iterable(parts))
-            for parts in zip(*(each.columns for each in scored if each.columns), strict=True)
-        )
-        return total, PerSample(
-            index=np.array(index),
-            label=np.array(label),
-            prediction=np.array(prediction),
-            confidence=np.array(confidence, np.float32),
-        )
+    def _judged(self, said: Tensor | tuple[Tensor, Tensor], raw: RawBatch) -> Judged:
+        # On the CPU: one transfer, and float64 on every device.
+        if not isinstance(said, tuple):
+            samples = judge(said.float().cpu(), raw.labels, raw.indices, self._rules)
+            return Judged(samples=samples, heads={}, bad=raw.bad)
+        answers = heads.answers(*(logits.float().cpu() for logits in said))
+        each = {
+            head: judge(logits, raw.labels, raw.indices, self._rules)
+            for head, logits in answers.items()
+        }
+        apart = {head.name: samples for head, samples in each.items()}
+        return Judged(samples=each[self._head], heads=apart, bad=raw.bad)
 
 
-def _counted(logits: Tensor, raw: RawBatch) -> EvalResult:
+def _counted(samples: PerSample, bad: Sequence[BadRow]) -> EvalResult:
     return EvalResult(
-        count=len(raw.labels),
-        top1_count=int(in_top_k(logits, raw.labels, 1).sum()),
-        top5_count=int(in_top_k(logits, raw.labels, 5).sum()),
-        loss_sum=loss_sum(logits, raw.labels),
-        skipped=len(raw.bad),
+        count=len(samples),
+        top1_count=int(samples.correct.sum()),
+        top5_count=int((samples.rank < 5).sum()),
+        loss_sum=math.fsum(samples.loss),
+        skipped=len(bad),
     )
