@@ -11,6 +11,7 @@ import re
 from vitx.config.settings import settings
 from vitx.config.words import Override, Words, elements, is_quoted
 
+_LISTS = ("list of texts", "list of numbers", "list of whole numbers")
 _SWEEP = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\s*\(.*\)", re.DOTALL)
 
 
@@ -64,11 +65,25 @@ def _ready(verb: str, word: str, *, multirun: bool) -> str:
     if override is None or not override.value:
         return word
     setting = settings(verb).get(override.key)
-    if setting is not None and setting.path:
-        value = _quoted_path(override.value, multirun=multirun)
+    if setting is not None and setting.kind in _LISTS:
+        value = _listed(override.value, multirun=multirun)
         return str(Override(override.sign, override.key, value))
     # Hydra adds to a mapping only when told to; here it is typed like any setting.
-    return f"++{word}" if mapping_of(verb, override.key) and not override.sign else word
+    mapping = mapping_of(verb, override.key)
+    sign = "++" if mapping and not override.sign else override.sign
+    named = settings(verb).get(mapping or override.key)
+    if named is not None and named.path and override.key != mapping:
+        value = _quoted_path(override.value, multirun=multirun)
+        return str(Override(sign, override.key, value))
+    return f"++{word}" if sign != override.sign else word
+
+
+def _listed(value: str, *, multirun: bool) -> str:
+    """Return a list where a single value was typed for one: `suite=real` is `suite=[real]`."""
+    if value.startswith(("[", "$")) or value.lower() == "null" or _SWEEP.fullmatch(value):
+        return value
+    parts = elements(value) if multirun else [value]
+    return ",".join(f"[{part}]" for part in parts)
 
 
 def _quoted_path(value: str, *, multirun: bool) -> str:

@@ -30,6 +30,7 @@ _KINDS = {
     float: "number",
     bool: "true or false",
     list[float]: "list of numbers",
+    list[int]: "list of whole numbers",
     list[str]: "list of texts",
 }
 

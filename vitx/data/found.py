@@ -48,6 +48,13 @@ class Found:
     val: FoundSplit | None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def wanted_val(self) -> FoundSplit:
+        """The validation split, of a reader that was asked for it alone."""
+        if self.val is None:
+            raise AssertionError("a reader returns the split it was asked for")
+        return self.val
+
 
 def choose_train(
     available: Iterable[str], config: DatasetConfig, *, where: str, noun: str = "split"

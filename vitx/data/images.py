@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +80,22 @@ class LabelledImages:
         row = self._row(index)
         path = self._pictures[row]["path"].as_py()
         return f"{self.name} row {row}" + (f" ({visible_line(path)})" if path else "")
+
+    def file_names(self) -> list[str]:
+        """Return the name of every picture's file with that of its folder; "" where it has none.
+
+        A picture in a table has what the table says, which is a name without a folder as a rule.
+        """
+        paths = pc.struct_field(self._pictures, "path")
+        rows = None if self.rows is None else pa.array(self.rows)
+        listed = (paths if rows is None else paths.take(rows)).to_pylist()
+        return ["/".join((path or "").split("/")[-2:]) for path in listed]
+
+    def chosen(self, places: npt.NDArray[np.bool_]) -> LabelledImages:
+        """Return the pictures that [N] marks choose."""
+        rows = np.flatnonzero(places)
+        own = rows if self.rows is None else self.rows[rows]
+        return replace(self, rows=own, labels=self.labels[rows])
 
     def contents(self) -> bytes:
         """Return the size of every picture, and the names of those in files: cheap to know.

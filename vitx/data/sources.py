@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -184,7 +184,7 @@ def _hold_out(
         f"no validation split: {held.sum()} of the {len(images)} rows of {images.name} are held "
         f"out, stratified (dataset.hold_out={share})"
     )
-    return _chosen(images, ~held), _chosen(images, held)
+    return images.chosen(~held), images.chosen(held)
 
 
 def _limited(images: LabelledImages, limit: int | None, notes: list[str]) -> LabelledImages:
@@ -196,7 +196,7 @@ def _limited(images: LabelledImages, limit: int | None, notes: list[str]) -> Lab
     in_turn = (row for turn in turns for row in turn if row is not None)
     kept[list(itertools.islice(in_turn, limit))] = True
     notes.append(f"{limit} of the {len(images)} rows of {images.name}, stratified (dataset.limit)")
-    return _chosen(images, kept)
+    return images.chosen(kept)
 
 
 def _shuffled_by_class(images: LabelledImages) -> list[npt.NDArray[np.int64]]:
@@ -206,9 +206,3 @@ def _shuffled_by_class(images: LabelledImages) -> list[npt.NDArray[np.int64]]:
     order = np.argsort(images.labels, kind="stable")
     ends = np.cumsum(np.bincount(images.labels))[:-1]
     return [draw.permutation(rows) for rows in np.split(order, ends) if len(rows)]
-
-
-def _chosen(images: LabelledImages, places: npt.NDArray[np.bool_]) -> LabelledImages:
-    rows = np.flatnonzero(places)
-    own = rows if images.rows is None else images.rows[rows]
-    return replace(images, rows=own, labels=images.labels[rows])

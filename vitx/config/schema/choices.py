@@ -86,6 +86,17 @@ class Head(Enum):
     distill_head = "distill_head"
 
 
+class EvalCrop(Enum):
+    """What of a picture a model is shown when it is measured."""
+
+    own = "own"
+    c875 = "c875"
+    c900 = "c900"
+    c950 = "c950"
+    c1000 = "c1000"
+    squash = "squash"
+
+
 class Combine(Enum):
     """What several teachers say together."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vitx.config.schema.choices import (
+    EvalCrop,
     Head,
     Order,
     RecipeAction,
@@ -29,10 +30,29 @@ class EvalConfig:
     """model, ema, or auto: ema where the run kept one."""
     head: Head | None = None
     """Of a distillation token: mean_logits, mean_softmax, class_head, distill_head."""
-    suite: str | None = None
-    """Name of the result, eval/<suite>.json and .parquet; null is val, the run's own split."""
+    suite: list[str] = field(default_factory=lambda: ["val"])
+    """What to measure on, eval/<suite>.json and .parquet: val (the run's own split), imagenet, real,
+    v2, a, r, sketch, resolution; imagenet_full is the first six. With dataset= the result's name."""
     dataset: DatasetConfig | None = None
     """Another dataset with the same classes; null is the run's own."""
+    data: str | None = field(default=None, metadata={"path": True})
+    """Directory that holds suites: imagenet/val, imagenetv2-matched-frequency-format-val,
+    imagenet-a, imagenet-r, sketch."""
+    paths: dict[str, str] = field(default_factory=dict, metadata={"path": True})
+    """Directories of single suites: paths.v2=DIR."""
+    partial: bool = False
+    """Measure suites that are not whole too; what they lack is told."""
+    resolutions: list[int] = field(
+        default_factory=lambda: [128, 160, 192, 224, 256, 288, 320, 384, 448, 512]
+    )
+    """resolution: sides of the pictures, in pixels; position embeddings are resampled."""
+    crop: EvalCrop = EvalCrop.own
+    """own (as training evaluated), c875, c900, c950, c1000 (centre crop: share of the shorter side
+    after resizing), or squash (the whole picture, its sides made equal)."""
+    bins: int = 15
+    """Bins of the calibration error."""
+    temperature: bool = False
+    """Whether to scale the logits too, each half of the samples as fits the other half best."""
     batch_size: int | None = None
     """Pictures per forward pass; null is what training evaluated with."""
     workers: int | None = None
