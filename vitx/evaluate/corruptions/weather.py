@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from vitx.evaluate.corruptions import textures
-from vitx.evaluate.corruptions.colour import with_value
+from vitx.evaluate.corruptions.colour import value_of, with_value
 from vitx.evaluate.corruptions.motion import move
 from vitx.evaluate.corruptions.pixels import Pixels, luma, whole_levels
 from vitx.evaluate.corruptions.plasma import plasma
@@ -75,5 +75,4 @@ def fog(x: Pixels, random: Generator, thickness: float, decay: float) -> Pixels:
 def brightness(x: Pixels, random: Generator, added: float) -> Pixels:
     """Add to the value of [H, W, C] in hue, saturation and value."""
     del random
-    value: Pixels = x.max(axis=2, keepdims=True)
-    return with_value(x, np.clip(value + np.float32(added), 0, 1))
+    return with_value(x, np.clip(value_of(x) + np.float32(added), 0, 1))
