@@ -59,7 +59,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_the_package_and_all_that_lies_beside_it(wheel: Path) -> None:
     names = names_in(wheel)
-    kinds = (("vitx", "*.py"), ("conf", "*.yaml"), ("recipes", "*.yaml"), ("slurm", "*.sbatch"))
+    kinds = (
+        *(("vitx", "*.py"), ("vitx", "frost/*"), ("conf", "*.yaml")),
+        *(("recipes", "*.yaml"), ("slurm", "*.sbatch")),
+    )
     for folder, pattern in kinds:
         files = [path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob(pattern)]
         assert files, f"{folder} is empty"
