@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from vitx.config.schema import (
     BadImage,
     DatasetConfig,
     DistillConfig,
+    EvalCrop,
     Precision,
     Strategy,
     TrainConfig,
@@ -25,6 +26,7 @@ from vitx.data.samples import BadImagePolicy, Decoder, EvalSamples
 from vitx.data.sources import LabelledImages, Splits, load_splits
 from vitx.errors import DataError, Problems, StorageError, UsageError
 from vitx.evaluate.loop import Evaluator
+from vitx.evaluate.suites.suite import Part
 from vitx.models.build import Fit, build_model
 from vitx.models.of_run import make_model, picture_format
 from vitx.models.transfer import Transfer
@@ -258,9 +260,20 @@ def make_plan(config: TrainConfig, *, samples: int) -> Plan:
 
 def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine) -> Evaluator:
     """Build what scores a model of this run, during training and afterwards alike."""
+    return make_part_evaluator(config, Part(images=images), machine)
+
+
+def make_part_evaluator(
+    config: TrainConfig, part: Part, machine: Machine, *, crop: EvalCrop = EvalCrop.own
+) -> Evaluator:
+    """Build what scores a model of this run on a part of a suite, shown with a crop."""
+    images, seen = part.images, picture_format(config)
+    if part.image_px is not None:
+        seen = replace(seen, image_px=part.image_px)
     samples = EvalSamples(
         make_decoder(config.dataset, images),
-        build_eval_transform(config.augmentation, picture_format(config)),
+        build_eval_transform(config.augmentation, seen, part.crop or crop),
+        part.change,
     )
     return Evaluator(
         samples,
@@ -271,6 +284,7 @@ def make_evaluator(config: TrainConfig, images: LabelledImages, machine: Machine
         channels_last=config.runtime.channels_last,
         bad_images=bad_image_policy(config.dataset, images),
         head=config.evaluation.head,
+        rules=part.rules,
         world=machine.world,
     )
 

@@ -68,9 +68,9 @@ class RunDir:
         """Whether a run has been started here."""
         return self.config.is_file()
 
-    def evaluation(self, suite: str | None) -> Path:
+    def evaluation(self, suite: str) -> Path:
         """Return the file of a result; that on the run's own validation split is `val`."""
-        return self.evaluations / f"{suite or 'val'}.json"
+        return self.evaluations / f"{suite}.json"
 
     def is_trained(self) -> bool:
         """Whether a training step has been recorded or saved here."""

@@ -67,7 +67,7 @@ def test_asked_to_stop_it_writes_nothing(
     assert program.wait() == code, program.text
 
     name = signal.Signals(number).name
-    end = f"vitx eval: stopped by {name} in the evaluation; nothing was written"
+    end = f"vitx eval: stopped by {name} in suite stopped; nothing of it was written"
     assert program.last_line == end
     assert "Traceback" not in program.text
     assert [file for file in (trained / "eval").glob("*") if "stopped" in file.name] == []
@@ -174,7 +174,7 @@ def test_the_program_finds_the_newest_run(
 def test_another_suite_of_the_same_classes(trained: Path, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/val").symlink_to(pictures / "train")
-    evaluate(f"run={trained}", "dataset=folder", f"dataset.path={tmp_path / 'other'}", "suite=seen")
+    evaluate(f"run={trained}", "dataset=folder", f"dataset.path={tmp_path / 'other'}", "suite=[seen]")
 
     assert read(trained / "eval/seen.json")["count"] == 48
     assert pq.read_metadata(trained / "eval/seen.parquet").num_rows == 48
@@ -185,8 +185,8 @@ def test_another_suite_of_the_same_classes(trained: Path, pictures: Path, tmp_pa
     [
         ("checkpoint=7", StorageError, "no checkpoint of step 7; it has 3, 6, 9, 12"),
         ("checkpoint=frist", UsageError, "expected last, best or a step number"),
-        ("dataset=digits", UsageError, "suite=NAME is needed"),
-        ("suite=../../x", UsageError, "expected a plain file name"),
+        ("dataset=digits", UsageError, "suite=NAME of your own is needed"),
+        ("suite=['../../x']", UsageError, "no such suite"),
     ],
 )
 def test_what_cannot_be_measured(

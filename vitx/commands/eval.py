@@ -11,6 +11,7 @@ from vitx.commands.sweep_plan import Again
 from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.errors import UsageError
+from vitx.evaluate.suites.names import named
 from vitx.files import read_json
 from vitx.runs import RunDir, find_run
 from vitx.runtime.launch import launch, meet
@@ -29,7 +30,7 @@ _DECIDED = ("train_split", "hold_out", "image_px", "channels", "mean", "std", "m
 
 
 def run(config: EvalConfig, job: Job) -> str:
-    """Score one checkpoint of one run and write eval/<suite>.json and .parquet beside it.
+    """Score one checkpoint of one run, and write eval/<suite>.json and .parquet of each suite.
 
     Returns:
         How it came out, in a few words.
@@ -43,7 +44,11 @@ def run(config: EvalConfig, job: Job) -> str:
         launch(partial(_score, config, run_dir, trained), world, runtime)
     if not world.leads:
         return ""
-    return f"top-1 {read_json(run_dir.evaluation(config.suite))['top1']:.2f} %"
+    names = named(config.suite) if config.dataset is None else config.suite
+    results = {name: read_json(run_dir.evaluation(name))["top1"] for name in names}
+    if len(results) == 1:
+        return f"top-1 {results[names[0]]:.2f} %"
+    return ", ".join(f"{name} {top1:.2f} %" for name, top1 in results.items())
 
 
 def _score(config: EvalConfig, run_dir: RunDir, trained: TrainConfig, world: World) -> None:

@@ -147,12 +147,17 @@ def _rehearse(opened: Opened, place: Path, problems: Problems) -> None:
 def _rehearse_scoring(scoring: Scoring, problems: Problems) -> None:
     for each in scoring.lines():
         print(each)
-    problems.tried(lambda: _look_at(scoring.config, scoring.images))
+    for suite in scoring.suites:
+        seen = suite.parts[0]
+        problems.tried(lambda seen=seen: _look_at(scoring.config, seen.images))  # type: ignore[misc]
     if problems.found:
         return
-    machine, images = scoring.machine, scoring.images
-    pace = evaluation_pace(scoring.config, images, scoring.model, machine, most=_TRIED_PICTURES)
-    seconds = len(images) * pace.picture_s(machine, cores=usable_cores())
+    machine, seconds = scoring.machine, 0.0
+    for suite in scoring.suites:
+        images = suite.parts[0].images
+        pace = evaluation_pace(scoring.config, images, scoring.model, machine, most=_TRIED_PICTURES)
+        pictures = sum(len(part.images) for part in suite.parts)
+        seconds += pictures * pace.picture_s(machine, cores=usable_cores())
     print(line("time", f"about {_duration(seconds)}"))
 
 

@@ -4,119 +4,140 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from torch import nn
 
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import path_of, steps_in
-from vitx.commands.report_lines import head_lines, result_line
-from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
-from vitx.data.sources import LabelledImages, load_splits, load_val
+from vitx.commands.results import conclude, result_lines, write_results
+from vitx.config.schema import EvalConfig, EvalCrop, PosResize, TrainConfig, Weights
+from vitx.data.sources import load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
-from vitx.evaluate.loop import EvaluationStopped, PerSample
-from vitx.files import read_json, storage_errors, write_json
+from vitx.evaluate.loop import EvaluationStopped, Evaluator, Judged
+from vitx.evaluate.suites.names import GROUPS, NAMES, OWN, named
+from vitx.evaluate.suites.own import as_it_is
+from vitx.evaluate.suites.published import Given
+from vitx.evaluate.suites.suite import Part, Suite
+from vitx.evaluate.suites.table import SUITES
+from vitx.files import read_json
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
 from vitx.models.of_run import make_model
+from vitx.models.transfer import transfer
 from vitx.models.weights import load_weights
-from vitx.parts import Machine, make_evaluator, settle_machine
+from vitx.parts import Machine, make_part_evaluator, settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name
 from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import ALONE, World
 
+_RESIZE = PosResize.bicubic_antialias  # timm's own way
 _STEP = re.compile(r"[0-9]{1,8}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """A checkpoint and a split, ready to be scored.
+    """A checkpoint and what it is to be scored on.
 
     Attributes:
         config: the run's settings with what evaluation may change.
-        suite: name of the result.
         checkpoint: its folder.
         step: its step.
         weights: `model` or `ema`.
-        images: the split.
-        notes: lines the user should read.
+        classes: names of the classes.
+        suites: measured one after the other.
+        crop: what of a picture is shown.
         machine: where it is computed.
         model: on its device, with those weights.
     """
 
     config: TrainConfig
-    suite: str
     checkpoint: Path
     step: int
     weights: str
-    images: LabelledImages
-    notes: tuple[str, ...]
+    classes: tuple[str, ...]
+    suites: tuple[Suite, ...]
+    crop: EvalCrop
     machine: Machine
     model: nn.Module
 
     def lines(self) -> Iterator[str]:
         """Say what is scored."""
-        images = self.images
-        yield (
-            f"{self.checkpoint}, weights {self.weights}, on {len(images)} pictures of "
-            f"{images.name!r}"
-        )
-        yield from self.notes
+        yield f"{self.checkpoint}, weights {self.weights}"
+        for suite in self.suites:
+            yield f"{suite.name}: {suite.what}"
+            yield from suite.notes
+
+    def evaluator(self, part: Part) -> Evaluator:
+        """Return what scores a model on a part."""
+        return make_part_evaluator(self.config, part, self.machine, crop=self.crop)
+
+    def model_for(self, part: Part) -> nn.Module:
+        """Return the model for the pictures of a part.
+
+        Raises:
+            UsageError: no such model can be built for their size.
+        """
+        if part.image_px in (None, self.config.image_px):
+            return self.model
+        dataset = dataclasses.replace(self.config.dataset, image_px=part.image_px)
+        settings = dataclasses.replace(self.config, dataset=dataset)
+        device = self.machine.device
+        model = make_model(settings, num_classes=len(self.classes), device=device)
+        file = self.checkpoint / f"{self.weights}.safetensors"
+        transfer(model, file, source=str(file), resize=_RESIZE, partial=False)
+        return model
 
 
 def score_run(
     config: EvalConfig, run: RunDir, trained: TrainConfig, stop: StopRequest, world: World = ALONE
-) -> EvalResult:
-    """Score one checkpoint of a run, by all ranks; write and print the result.
-
-    Returns:
-        The counts.
+) -> None:
+    """Score one checkpoint of a run on each suite, by all ranks; write and print the results.
 
     Raises:
-        Preempted, Interrupted: asked to stop; nothing was written.
+        Preempted, Interrupted: asked to stop; nothing was written of the suite under way.
         VitxError: a part of it can't be had.
     """
     console = Console(quiet=not world.leads)
     scoring = prepare(config, run, trained, world)
     for line in scoring.lines():
         console.say(line)
-    suite, step, weights = scoring.suite, scoring.step, scoring.weights
-    evaluator = make_evaluator(scoring.config, scoring.images, scoring.machine)
-    try:
-        result, samples = evaluator(scoring.model, stop=stop.agree)
-    except EvaluationStopped:
-        raise stop.as_error("in the evaluation; nothing was written") from None
-    if not world.leads:
-        return result
-    written = {
-        **result.as_dict(),
-        "suite": suite,
-        "step": step,
-        "weights": weights,
-        "dataset": (config.dataset or trained.dataset).path or "digits",
-        "split": scoring.images.name,
-    }
-    if result.heads:
-        written["head"] = scoring.config.evaluation.head.name
-    with storage_errors(run.evaluations):
-        run.evaluations.mkdir(exist_ok=True)
-        _write_samples(run.evaluations / f"{suite}.parquet", samples)
-    write_json(run.evaluation(suite), written)
-    console.say(result_line(written))
-    for line in head_lines(written):
-        console.say(line)
-    if config.dataset is None:
-        console.say(_comparison(run, step=step, weights=weights, written=written))
-    console.say(f"written to {run.evaluations / suite}.json and .parquet")
-    return result
+    for suite in scoring.suites:
+        try:
+            measured = [_measure(scoring, part, stop) for part in suite.parts]
+        except EvaluationStopped:
+            raise stop.as_error(f"in suite {suite.name}; nothing of it was written") from None
+        if not world.leads:
+            continue
+        written = {
+            "suite": suite.name,
+            "what": suite.what,
+            "step": scoring.step,
+            "weights": scoring.weights,
+            "dataset": (config.dataset or trained.dataset).path or "digits",
+            "split": suite.parts[0].images.name,
+            "crop": config.crop.name,
+            **conclude(suite, measured, scoring.classes, bins=config.bins),
+        }
+        if measured[0].heads:
+            written["head"] = scoring.config.evaluation.head.name
+        write_results(run, suite, measured, written)
+        for line in result_lines(suite, written):
+            console.say(line)
+        if suite.name == OWN and config.dataset is None and config.crop is EvalCrop.own:
+            result = measured[0].result()
+            console.say(_comparison(run, scoring, result))
+        console.say(f"written to {run.evaluations / suite.name}.json and .parquet")
+
+
+def _measure(scoring: Scoring, part: Part, stop: StopRequest) -> Judged:
+    return scoring.evaluator(part)(scoring.model_for(part), stop=stop.agree)
 
 
 def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World = ALONE) -> Scoring:
@@ -134,23 +155,24 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     Raises:
         VitxError: one of them can't be had, or they don't go together.
     """
-    suite, record = _suite(config), run.known_record()
+    record = run.known_record()
+    names = _names(config)
     checkpoint, step = find_checkpoint(config, run)
     weights = choose_weights(config.weights, checkpoint)
     settings = _settings(config, trained, record)
-    images, classes, notes = _images(config, trained, record)
+    suites, classes = find_suites(config, trained, record, names)
     machine = settle_machine(settings, world)
-    model = make_model(settings, num_classes=classes, device=machine.device)
+    model = make_model(settings, num_classes=len(classes), device=machine.device)
     load_weights(model, checkpoint / f"{weights}.safetensors")
     _refuse_head(config, model)
     return Scoring(
         config=settings,
-        suite=suite,
         checkpoint=checkpoint,
         step=step,
         weights=weights,
-        images=images,
-        notes=notes,
+        classes=classes,
+        suites=suites,
+        crop=config.crop,
         machine=machine,
         model=model,
     )
@@ -173,18 +195,58 @@ def find_scoring_problems(
         problems: takes what is wrong.
     """
     tried = problems.tried
-    tried(lambda: _suite(config))
+    names = tried(lambda: _names(config))
     tried(lambda: choose_weights(config.weights, find_checkpoint(config, run)[0]))
     if (record := tried(run.known_record)) is not None:
-        tried(lambda: _images(config, trained, record))
+        for name in names or ():
+            tried(lambda name=name: find_suites(config, trained, record, [name]))  # type: ignore[misc]
         tried(lambda: settle_machine(_settings(config, trained, record)))
 
 
-def _suite(config: EvalConfig) -> str:
-    suite = check_name(config.suite or "val")
-    if config.dataset is not None and suite == "val":
-        raise UsageError("suite=NAME is needed: val is what the run was validated on")
-    return suite
+def _names(config: EvalConfig) -> list[str]:
+    """Return the names of the results."""
+    if config.dataset is None:
+        return named(config.suite)
+    if len(config.suite) != 1 or config.suite[0] in {*NAMES, *GROUPS}:
+        raise UsageError("suite=NAME of your own is needed for the result on another dataset")
+    return [check_name(config.suite[0])]
+
+
+def find_suites(
+    config: EvalConfig, trained: TrainConfig, record: dict[str, Any], names: Sequence[str]
+) -> tuple[tuple[Suite, ...], tuple[str, ...]]:
+    """Find what is measured on, and the names of the model's classes.
+
+    Args:
+        config: says where it is.
+        trained: the run's configuration.
+        record: run.json; empty where it was lost.
+        names: of the suites.
+
+    Returns:
+        The suites and the classes.
+
+    Raises:
+        VitxError: something is not there, or of other classes.
+    """
+    own = cache(lambda: load_splits(trained.dataset))
+    if config.dataset is not None:
+        # The data it was trained on need not be here.
+        classes = tuple(record.get("classes") or own().classes)
+        found = load_val(config.dataset, classes=classes)
+        return (as_it_is(names[0], found.val, found.notes),), classes
+    given = Given(
+        classes=tuple(record.get("classes") or own().classes),
+        own=lambda: own().val,
+        config=trained.dataset,
+        data=None if config.data is None else Path(config.data),
+        paths=dict(config.paths),
+        partial=config.partial,
+        sizes_px=tuple(config.resolutions),
+        corruptions=tuple(config.corruptions),
+        severities=tuple(config.severities),
+    )
+    return tuple(SUITES[name](given) for name in names), given.classes
 
 
 def find_checkpoint(config: EvalConfig, run: RunDir) -> tuple[Path, int]:
@@ -252,41 +314,17 @@ def _settings(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) 
     )
 
 
-def _images(
-    config: EvalConfig, trained: TrainConfig, record: dict[str, Any]
-) -> tuple[LabelledImages, int, tuple[str, ...]]:
-    if config.dataset is None:
-        own = load_splits(trained.dataset)
-        return own.val, len(own.classes), own.notes
-    # The data it was trained on need not be here.
-    classes = record.get("classes") or load_splits(trained.dataset).classes
-    other: DatasetConfig = config.dataset
-    found = load_val(other, classes=classes)
-    return found.val, len(classes), found.notes
-
-
-def _comparison(run: RunDir, *, step: int, weights: str, written: dict[str, Any]) -> str:
+def _comparison(run: RunDir, scoring: Scoring, result: EvalResult) -> str:
+    """Say how a result on the run's own split compares with that of training."""
     if not run.result.is_file():
         return "training is not finished: there is no recorded result to compare with"
-    recorded = run.read_result()
+    recorded, step, weights = run.read_result(), scoring.step, scoring.weights
     if recorded["step"] != step or weights not in recorded:
         return f"training recorded its result at step {recorded['step']}"
-    names = ("top1", "top5", "loss", "count")
     before = recorded[weights]
-    before = before.get("heads", {}).get(written.get("head"), before)
+    before = before.get("heads", {}).get(scoring.config.evaluation.head.name, before)
+    now = result.as_dict()
     with as_written(run.result):
-        if all(before[name] == written[name] for name in names):
+        if all(before[name] == now[name] for name in ("top1", "top5", "loss", "count")):
             return "exactly what training recorded"
     return f"training recorded top-1 {before['top1']!r}, loss {before['loss']!r}"
-
-
-def _write_samples(path: Path, samples: PerSample) -> None:
-    columns = {field.name: getattr(samples, field.name) for field in dataclasses.fields(samples)}
-    temporary = path.with_name(f".{path.name}")
-    temporary.unlink(missing_ok=True)
-    try:
-        pq.write_table(pa.table(columns), temporary)
-        temporary.replace(path)
-    finally:
-        with suppress(OSError):  # how it went is not hidden by it
-            temporary.unlink(missing_ok=True)

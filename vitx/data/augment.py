@@ -13,12 +13,19 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from vitx.config.schema import AugmentationConfig, Crop
+from vitx.config.schema import AugmentationConfig, Crop, EvalCrop
 from vitx.errors import UsageError
 from vitx.records import PictureFormat
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 Transform = Callable[[Image], Tensor]
+_CROP_RATIOS = {
+    EvalCrop.c875: 0.875,
+    EvalCrop.c900: 0.9,
+    EvalCrop.c950: 0.95,
+    EvalCrop.c1000: 1.0,
+    EvalCrop.squash: 1.0,
+}
 
 
 class ToNormalized:
@@ -92,20 +99,47 @@ def _to_size(config: AugmentationConfig, image_px: int) -> list[Callable[[Image]
     return [resize, pad, transforms.RandomCrop(image_px)]
 
 
-def build_eval_transform(config: AugmentationConfig, picture: PictureFormat) -> Transform:
-    """Return the evaluation transform: resize, centre crop, normalise to [C, H, W] float."""
+class EvalTransform:
+    """A decoded picture as a model is shown it: resized and cropped, then as numbers.
+
+    Args:
+        see: makes a picture of the size that the model wants.
+        normalise: makes it a tensor.
+    """
+
+    def __init__(self, see: Callable[[Image], Image], normalise: ToNormalized) -> None:
+        self._see, self._normalise = see, normalise
+
+    def __call__(self, picture: Image, change: Callable[[Image], Image] | None = None) -> Tensor:
+        """Return [C, H, W] of a picture; `change` is done to what would be seen of it."""
+        seen = self._see(picture)
+        return self._normalise(seen if change is None else change(seen))
+
+
+def build_eval_transform(
+    config: AugmentationConfig, picture: PictureFormat, crop: EvalCrop = EvalCrop.own
+) -> EvalTransform:
+    """Return the evaluation transform: resize, centre crop, normalise to [C, H, W] float.
+
+    Args:
+        config: interpolation, and the crop of the run.
+        picture: what the model wants to see.
+        crop: another one.
+    """
     declare_missing_ops()
     from timm.data import create_transform
+    from torchvision import transforms
 
     chain = create_transform(
         (picture.channels, picture.image_px, picture.image_px),
         is_training=False,
         interpolation="bicubic" if config.interpolation == "random" else config.interpolation,
-        mean=picture.mean,
-        std=picture.std,
-        crop_pct=config.eval_crop_ratio,
+        crop_pct=_CROP_RATIOS.get(crop, config.eval_crop_ratio),
+        crop_mode="squash" if crop is EvalCrop.squash else "center",
     )
-    return _with_our_normalisation(chain, picture)
+    place = [type(each).__name__ for each in chain.transforms].index("Normalize")
+    see = transforms.Compose(chain.transforms[: place - 1])  # behind it stand ToTensor, Normalize
+    return EvalTransform(see, ToNormalized(picture.mean, picture.std))
 
 
 def _with_our_normalisation(chain: Any, picture: PictureFormat) -> Transform:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vitx.data.augment import Transform
+from vitx.data.augment import EvalTransform, Transform
 from vitx.data.decode import MODES, BadImageError, decode
 from vitx.data.sources import LabelledImages
 from vitx.errors import DataError
@@ -127,10 +127,21 @@ class TrainSamples(Dataset[Sample]):
 
 
 class EvalSamples(Dataset[Sample]):
-    """Samples of a split in order, not augmented, none in place of a bad one."""
+    """Samples of a split in order, not augmented, none in place of a bad one.
 
-    def __init__(self, decoder: Decoder, transform: Transform) -> None:
-        self.decoder, self.transform = decoder, transform
+    Args:
+        decoder: of the split.
+        transform: makes a picture what the model is shown.
+        change: done to what would be shown, given its row too.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        transform: EvalTransform,
+        change: Callable[[Image.Image, int], Image.Image] | None = None,
+    ) -> None:
+        self.decoder, self.transform, self.change = decoder, transform, change
 
     def __len__(self) -> int:
         return len(self.decoder.images)
@@ -138,10 +149,13 @@ class EvalSamples(Dataset[Sample]):
     def __getitem__(self, row: int) -> Sample:
         """Return a row."""
         label = int(self.decoder.images.labels[row])
+        change = self.change
+        changed = None if change is None else lambda seen: change(seen, row)
         try:
-            return Sample(self.decoder(row, self.transform), label, row, ())
+            image = self.decoder(row, lambda picture: self.transform(picture, changed))
         except BadImageError as reason:
             return Sample(torch.empty(0), label, row, (BadRow(row, str(reason)),))
+        return Sample(image, label, row, ())
 
     def blank(self) -> Tensor:
         """Return what a black picture becomes, [C, H, W]."""

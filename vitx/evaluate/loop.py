@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +56,7 @@ class Judged:
     @classmethod
     def joined(cls, ranks: Sequence[dict[str, Any]]) -> Judged:
         """Put what several ranks have, as plain data, in the order of the split."""
-        names = next((each["heads"] for each in ranks if each["heads"]), {})
+        names: Iterable[str] = next((each["heads"] for each in ranks if each["heads"]), {})
         return cls(
             samples=PerSample.joined(each["samples"] for each in ranks),
             heads={

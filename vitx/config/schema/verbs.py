@@ -31,13 +31,14 @@ class EvalConfig:
     head: Head | None = None
     """Of a distillation token: mean_logits, mean_softmax, class_head, distill_head."""
     suite: list[str] = field(default_factory=lambda: ["val"])
-    """What to measure on, eval/<suite>.json and .parquet: val (the run's own split), imagenet, real,
-    v2, a, r, sketch, resolution; imagenet_full is the first six. With dataset= the result's name."""
+    """What to measure on, eval/<suite>.json and .parquet: val (the run's own split), corrupted and
+    resolution (the same, changed), imagenet, real, v2, a, r, sketch, c (ImageNet-C's files);
+    imagenet_full is imagenet to sketch. With dataset= the name of the result."""
     dataset: DatasetConfig | None = None
     """Another dataset with the same classes; null is the run's own."""
     data: str | None = field(default=None, metadata={"path": True})
     """Directory that holds suites: imagenet/val, imagenetv2-matched-frequency-format-val,
-    imagenet-a, imagenet-r, sketch."""
+    imagenet-a, imagenet-r, sketch, imagenet-c."""
     paths: dict[str, str] = field(default_factory=dict, metadata={"path": True})
     """Directories of single suites: paths.v2=DIR."""
     partial: bool = False
@@ -46,13 +47,15 @@ class EvalConfig:
         default_factory=lambda: [128, 160, 192, 224, 256, 288, 320, 384, 448, 512]
     )
     """resolution: sides of the pictures, in pixels; position embeddings are resampled."""
+    corruptions: list[str] = field(default_factory=list)
+    """corrupted and c: names such as fog; [] is the 15 common ones."""
+    severities: list[int] = field(default_factory=list)
+    """corrupted and c: from 1 (weak) to 5 (strong); [] is all five."""
     crop: EvalCrop = EvalCrop.own
     """own (as training evaluated), c875, c900, c950, c1000 (centre crop: share of the shorter side
     after resizing), or squash (the whole picture, its sides made equal)."""
     bins: int = 15
     """Bins of the calibration error."""
-    temperature: bool = False
-    """Whether to scale the logits too, each half of the samples as fits the other half best."""
     batch_size: int | None = None
     """Pictures per forward pass; null is what training evaluated with."""
     workers: int | None = None

@@ -44,6 +44,8 @@ class Given:
         paths: directories of single suites.
         partial: sets that lack pictures are measured all the same.
         sizes_px: sides of the pictures that `resolution` shows.
+        corruptions: names of those that are made or read; empty for the 15 common ones.
+        severities: likewise; empty for all five.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +55,8 @@ class Given:
     paths: dict[str, str]
     partial: bool = False
     sizes_px: tuple[int, ...] = ()
+    corruptions: tuple[str, ...] = ()
+    severities: tuple[int, ...] = ()
 
     def folder(self, name: str, usual: str, layout: str) -> Path:
         """Return the directory of a suite.
@@ -140,7 +144,7 @@ def published(name: str, given: Given) -> Suite:
         DataError: it is not there, not whole, or the model's classes are others.
     """
     one = _SETS[name]
-    _refuse_other_classes(name, given.classes)
+    refuse_other_classes(name, given.classes)
     names = tuple(map(str, range(CLASSES))) if one.numbered else wnids()
     folders = "0 to 999" if one.numbered else "n01440764 and so on"
     layout = f"{one.pictures:,} pictures in folders {folders}, one for each class"
@@ -163,10 +167,32 @@ def real(given: Given) -> Suite:
     """
     suite = published("imagenet", replace(given, paths=_with_imagenet(given.paths)))
     images = suite.parts[0].images
-    numbers = _joined(images)
-    labels = real_labels()
+    scored, accepted = with_real_labels(images)
+    without = len(images) - len(scored)
+    return Suite(
+        name="real",
+        what="ImageNet-1k validation with ReaL's labels (arXiv 2006.07159)",
+        parts=[Part(images=scored, rules=Rules(accepted=accepted))],
+        several_labels=True,
+        notes=(*suite.notes, f"{without} of {len(images)} images have no label in ReaL"),
+    )
+
+
+def with_real_labels(images: LabelledImages) -> tuple[LabelledImages, list[tuple[int, ...]]]:
+    """Join validation images with ReaL's labels by their file names.
+
+    Args:
+        images: of ImageNet's validation, whole or in part.
+
+    Returns:
+        Those that ReaL has a label for, and the classes that are right for each of them.
+
+    Raises:
+        DataError: some can't be joined, are there twice, or are other images.
+    """
+    numbers, labels = _joined(images), real_labels()
     kept = np.array([bool(labels[number]) for number in numbers])
-    scored = images.chosen(kept)
+    scored = replace(images.chosen(kept), name="real")
     accepted = [labels[number] for number, keep in zip(numbers, kept, strict=True) if keep]
     agreed = np.mean([own in right for own, right in zip(scored.labels, accepted, strict=True)])
     if agreed < _LEAST_AGREEMENT:
@@ -174,17 +200,7 @@ def real(given: Given) -> Suite:
             f"suite=real: {100 * agreed:.0f} % of its labels have the original one among them, "
             "and 89 % should: these are other images, or their names were given anew"
         )
-    return Suite(
-        name="real",
-        what="ImageNet-1k validation with ReaL's labels (arXiv 2006.07159)",
-        parts=[Part(images=replace(scored, name="real"), rules=Rules(accepted=accepted))],
-        several_labels=True,
-        notes=(
-            *suite.notes,
-            f"{len(scored)} of {len(images)} images scored; of {len(images) - len(scored)} ReaL "
-            "has no label",
-        ),
-    )
+    return scored, accepted
 
 
 def _with_imagenet(paths: dict[str, str]) -> dict[str, str]:
@@ -215,7 +231,12 @@ def _joined(images: LabelledImages) -> list[int]:
     return found
 
 
-def _refuse_other_classes(name: str, classes: Sequence[str]) -> None:
+def refuse_other_classes(name: str, classes: Sequence[str]) -> None:
+    """Refuse a suite of ImageNet for a model whose classes are not ImageNet's, in their order.
+
+    Raises:
+        DataError: so it is.
+    """
     if in_published_order(classes):
         return
     if len(classes) != CLASSES:

@@ -8,13 +8,14 @@ from typing import Any
 
 from PIL.Image import Image
 
+from vitx.config.schema import EvalCrop
 from vitx.data.images import LabelledImages
-from vitx.evaluate.judging import PLAIN, Rules
+from vitx.evaluate.judging import PLAIN, PerSample, Rules
 
 Place = Mapping[str, str | int]
 """What sets a part apart from the others of its suite, such as `{"severity": 3}`."""
 Change = Callable[[Image, int], Image]
-"""Changes a decoded picture, given its row, before it is resized."""
+"""Changes a picture that is resized and cropped, given its row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,8 @@ class Part:
         images: the split.
         rules: what counts as right.
         place: which part of the suite it is; empty where it is all of it.
-        change: done to each picture after the crop; None leaves it as it is.
+        change: done to what would be shown of each picture; None leaves it as it is.
+        crop: what would be shown; None is what is asked for.
         image_px: side of the picture that the model sees; None is that of its training.
     """
 
@@ -33,6 +35,7 @@ class Part:
     rules: Rules = PLAIN
     place: Place = field(default_factory=dict)
     change: Change | None = None
+    crop: EvalCrop | None = None
     image_px: int | None = None
 
 
@@ -46,7 +49,7 @@ class Suite:
         parts: measured one after the other.
         several_labels: of a sample several classes may be right.
         notes: lines the user should read.
-        conclude: makes further numbers of those of the parts, in their order.
+        conclude: makes further numbers of what was said of the samples of each part.
     """
 
     name: str
@@ -54,4 +57,4 @@ class Suite:
     parts: Sequence[Part]
     several_labels: bool = False
     notes: tuple[str, ...] = ()
-    conclude: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]] | None = None
+    conclude: Callable[[Sequence[PerSample]], Mapping[str, Any]] | None = None
