@@ -65,6 +65,7 @@ from vitx.config.schema.train import (
     WandbConfig,
 )
 from vitx.config.schema.verbs import (
+    CompareConfig,
     EvalConfig,
     ImportConfig,
     ModelsConfig,
@@ -79,6 +80,7 @@ __all__ = [
     "CHOICE",
     "CheckpointConfig",
     "Combine",
+    "CompareConfig",
     "Crop",
     "DatasetConfig",
     "DatasetKind",
