@@ -54,6 +54,7 @@ def test_two_runs(capsys) -> None:
     assert found["p"] == found["p_corrected"]
     apart = found["disagreement"]
     assert (apart["count"], apart["a_right"], apart["b_right"]) == (17, 1, 16)
+    assert "17  94.1 / 5.9 %" in out
     assert found["says"] in out
     assert found["says"].startswith("b is better than a by 7.50 points (3.")
     assert found["loss"]["value"] == pytest.approx(-0.075 * 1.9)
@@ -331,6 +332,14 @@ def test_mistakes_are_answered(capsys, words: list[str], message: str) -> None:
     Path("c/eval/other.parquet").unlink()
     Path("link").symlink_to("a")
     assert message in refused(capsys, *words)
+
+
+def test_too_many_comparisons_are_refused(capsys) -> None:
+    names = [f"r{number}" for number in range(26)]
+    for name in names:
+        write_run(Path(name), right(1), model=name)
+    assert "325 comparisons are more than" in refused(capsys, *names)
+    assert len(compared(capsys, *names, "baseline=r3")[1]["comparisons"]) == 25
 
 
 def damaged(columns: dict[str, Any]) -> None:

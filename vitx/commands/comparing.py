@@ -21,6 +21,7 @@ from vitx.foreign_run import refuse_strange_entries
 from vitx.runs import RunDir, check_name
 
 _SCORED = ("weights", "step", "head")  # runs of a group are measured alike
+_MOST_PAIRS = 300
 _SHORTEST = 3  # characters that a group can be called after
 
 
@@ -112,7 +113,7 @@ def pairs_of(teams: Sequence[Team], baseline: str | None) -> list[tuple[Team, Te
     """Return what is compared with what, second minus first.
 
     Raises:
-        UsageError: all runs form one group.
+        UsageError: all runs form one group, or they are too many.
     """
     if len(teams) < 2:
         raise UsageError(
@@ -120,10 +121,19 @@ def pairs_of(teams: Sequence[Team], baseline: str | None) -> list[tuple[Team, Te
             "groups=false compares them with each other"
         )
     if baseline is None:
-        return list(itertools.combinations(teams, 2))
+        return _few(list(itertools.combinations(teams, 2)))
     paths = {id(team): [str(each.stored.run) for each in team.entrants] for team in teams}
     first = next(team for team in teams if _same(baseline, paths[id(team)]) is not None)
-    return [(first, team) for team in teams if team is not first]
+    return _few([(first, team) for team in teams if team is not first])
+
+
+def _few(pairs: list[tuple[Team, Team]]) -> list[tuple[Team, Team]]:
+    if len(pairs) > _MOST_PAIRS:
+        raise UsageError(
+            f"{len(pairs)} comparisons are more than a picture holds or a correction leaves "
+            f"anything of, at most {_MOST_PAIRS}; name fewer runs, or baseline=RUN"
+        )
+    return pairs
 
 
 def _run_at(path: str) -> RunDir:

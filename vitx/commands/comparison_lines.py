@@ -10,7 +10,7 @@ from vitx.commands.comparison_notes import notes_of
 from vitx.escapes import visible_line
 from vitx.evaluate.comparison import ClassDifference, Comparison, mean_loss
 from vitx.evaluate.over_seeds import SeedMean, over_seeds
-from vitx.evaluate.paired import Estimate, proportion
+from vitx.evaluate.paired import Disagreement, Estimate, proportion
 from vitx.evaluate.stored import Stored
 from vitx.report.forest import Bar, Panel
 
@@ -37,6 +37,8 @@ def lines_of(teams: Sequence[Team], found: Sequence[Comparison], *, level: float
         yield from ("", "classes: in the JSON, for so many differences")
     yield ""
     yield from notes_of(teams, found, level)
+    if any(each.disagreement is not None for each in found):
+        yield "disagree: pictures predicted differently; right there: the share X and Y have right."
 
 
 def verdict(found: Comparison, level: float) -> str:
@@ -153,9 +155,7 @@ def _differences(found: Sequence[Comparison], level: float) -> Iterator[str]:
                 _p(each.p),
                 _p(each.p_corrected),
                 "-" if apart is None else str(apart.count),
-                "-"
-                if apart is None or not apart.count
-                else f"{_share(apart.b_right, apart.count)} - {_share(apart.a_right, apart.count)}",
+                _right_there(apart),
             )
         )
     yield from aligned(rows, numbers={1, 2, 3, 4, 5, 6})
@@ -215,8 +215,11 @@ def _plus_minus(of: SeedMean | None, digits: int) -> str:
     return f"{of.mean:.{digits}f} +- {of.standard_error:.{digits}f}"
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %"
+def _right_there(apart: Disagreement | None) -> str:
+    if apart is None or not apart.count:
+        return "-"
+    x, y = (100 * right / apart.count for right in (apart.b_right, apart.a_right))
+    return f"{x:.1f} / {y:.1f} %"
 
 
 def _p(p: float) -> str:

@@ -6,6 +6,7 @@ second run is compared with the first: a difference above 0 is in favour of the 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -91,9 +92,12 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     0.125
     """
     found = cells(correct_a, correct_b)
-    if not (trials := found.only_a + found.only_b):
-        return 1.0
-    return min(1.0, float(stats.binomtest(found.only_b, trials).pvalue))
+    return _binomial_p(found.only_b, found.only_a + found.only_b)
+
+
+@functools.lru_cache(maxsize=1 << 16)  # of a thousand classes most have the same few counts
+def _binomial_p(successes: int, trials: int) -> float:
+    return min(1.0, float(stats.binomtest(successes, trials).pvalue)) if trials else 1.0
 
 
 def bootstrap_distribution(
@@ -157,6 +161,7 @@ def accuracy_difference(
     )
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _interval(count: int, only_a: int, only_b: int, level: float) -> tuple[float, float]:
     padded = count + 2 * _HALF
     differences, probabilities = bootstrap_distribution(
