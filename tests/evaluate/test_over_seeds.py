@@ -62,6 +62,13 @@ def test_one_sample_and_equal_answers() -> None:
     assert counted.p == 1
 
 
+def test_no_accuracy_differs_by_more_than_all() -> None:
+    one = np.repeat([[0.0, 0.0]], 100, axis=0)
+    two = np.repeat([[100.0, 0.0]], 100, axis=0)
+    found = difference_over_seeds(one, two, unit=100.0).estimate
+    assert (found.value, found.low, found.high) == (50, -100, 100)
+
+
 def test_a_single_run_adds_no_variance_of_seeds() -> None:
     draw = np.random.default_rng(1)
     one, many = draw.normal(size=(60, 1)), draw.normal(size=(60, 4)) + [0, 1, 2, 3]

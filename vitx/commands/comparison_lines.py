@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vitx.commands.columns import aligned
 from vitx.commands.comparing import Entrant, Team
@@ -119,7 +119,7 @@ def _runs(teams: Sequence[Team], level: float) -> Iterator[str]:
                     "-" if loss is None else f"{loss:.4f}",
                 )
             )
-    yield from aligned(rows, numbers={1, 2, 4, 5})
+    yield from _filled(rows, left={0, 3})
 
 
 def _groups(teams: Sequence[Team]) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _groups(teams: Sequence[Team]) -> Iterator[str]:
             top1, loss = group_means(team)
             seeds = ", ".join(str(each.seed) for each in team.entrants)
             rows.append((team.name, seeds, f"{_plus_minus(top1, 2)} %", _plus_minus(loss, 4)))
-    yield from aligned(rows, numbers={2, 3})
+    yield from _filled(rows, left={0, 1})
 
 
 def _differences(found: Sequence[Comparison], level: float) -> Iterator[str]:
@@ -158,7 +158,7 @@ def _differences(found: Sequence[Comparison], level: float) -> Iterator[str]:
                 _right_there(apart),
             )
         )
-    yield from aligned(rows, numbers={1, 2, 3, 4, 5, 6})
+    yield from _filled(rows, left={0})
 
 
 def _classes(found: Comparison, stored: Stored, level: float) -> Iterator[str]:
@@ -174,7 +174,15 @@ def _classes(found: Comparison, stored: Stored, level: float) -> Iterator[str]:
     ]
     rows += [_class_row(each, stored) for each in (*better, *worse[::-1])]
     yield f"{found.b} - {found.a}, the classes that differ most"
-    yield from aligned(rows, numbers={1, 2, 3, 4, 5})
+    yield from _filled(rows, left={0})
+
+
+def _filled(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> Iterator[str]:
+    """Align rows without the columns that have nothing in them; all are flush right but `left`."""
+    columns = [*zip(*rows, strict=True)]
+    kept = [place for place, column in enumerate(columns) if set(column[1:]) != {"-"}]
+    numbers = {now for now, place in enumerate(kept) if place not in left}
+    yield from aligned([[row[place] for place in kept] for row in rows], numbers=numbers)
 
 
 def _class_row(each: ClassDifference, stored: Stored) -> tuple[str, ...]:
@@ -190,7 +198,7 @@ def _class_row(each: ClassDifference, stored: Stored) -> tuple[str, ...]:
 
 def _bar(found: Comparison, of: Estimate, *, shown: bool) -> Bar:
     return Bar(
-        label=f"{found.b} - {found.a}", value=of.value, low=of.low, high=of.high, shown=shown
+        label=f"{found.b}\n- {found.a}", value=of.value, low=of.low, high=of.high, shown=shown
     )
 
 

@@ -26,7 +26,8 @@ def bootstrap_of_means(
     means that the draws come to. Percentile intervals are too short for few samples: those of
     Student's t are as much wider as these are made (T. Hesterberg, The American Statistician 69
     (2015), section 3.4). Of percentile, BCa and bootstrap-t the percentile is nearest to what it
-    says for differences of losses, whose tails are long.
+    says for differences of losses, whose tails are long: 93 to 94 % at 95 % for 200 to 1000
+    samples of such, tests/evaluate/test_coverage.py.
 
     Args:
         values: [N, K] finite.

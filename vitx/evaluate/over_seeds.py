@@ -104,8 +104,9 @@ def difference_over_seeds(
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     error = math.sqrt(variance)
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    most = unit or math.inf  # no accuracy differs by more, whatever two seeds leave possible
     return SeedDifference(
-        estimate=Estimate(value=value, low=value - half, high=value + half),
+        estimate=Estimate(value=value, low=max(value - half, -most), high=min(value + half, most)),
         standard_error=error,
         freedom=freedom,
         p=float(2 * stats.t.sf(abs(value) / error, freedom)),

@@ -143,7 +143,7 @@ def accuracy_difference(
     quantiles, since the counts are whole), with half a sample added to each of the two kinds of
     disagreement: two runs that agree everywhere are not known to be equal. What it covers is
     other samples of the same kind, for these two trained models. Computed exactly, its coverage
-    at 95 % is 95.0 to 96.5 % where seven disagreements or more are expected, and never below 95 %
+    at 95 % is 94.8 to 96.9 % where seven disagreements or more are expected, and never below 95 %
     for fewer, where it is too wide: tests/evaluate/test_coverage.py.
 
     Args:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vitx.escapes import visible_line
+from vitx.escapes import visible, visible_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DPI = 150
-_LABEL_WIDTH, _CAPTION_WIDTH = 34, 132  # characters of a line
+_LABEL_WIDTH, _CAPTION_WIDTH = 36, 132  # characters of a line
 _INCHES, _LINE_INCHES = 9.0, 0.19  # width of the picture, height of a line of its text
 _SHOWN, _OPEN = "#1f4e79", "#8a8a8a"
 
@@ -24,6 +24,7 @@ class Bar:
     """A difference: `low` and `high` are None where no interval is known."""
 
     label: str
+    """In lines, if it has several."""
     value: float
     low: float | None
     high: float | None
@@ -61,9 +62,7 @@ def draw_forest(panels: Sequence[Panel], *, title: str, caption: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = [
-        "\n".join(textwrap.wrap(visible_line(bar.label), _LABEL_WIDTH)) for bar in panels[0].bars
-    ]
+    labels = [_wrapped(bar.label) for bar in panels[0].bars]
     lines = textwrap.wrap(visible_line(caption), _CAPTION_WIDTH)
     rows = sum(max(2, 1 + label.count("\n")) for label in labels)
     below, above = _LINE_INCHES * (0.85 * len(lines) + 3.4), 0.5
@@ -92,6 +91,11 @@ def draw_forest(panels: Sequence[Panel], *, title: str, caption: str) -> bytes:
         written = io.BytesIO()
         figure.savefig(written, format="png", metadata={"Software": None})
     return written.getvalue()
+
+
+def _wrapped(label: str) -> str:
+    parts = visible(label).split("\n")
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, _LABEL_WIDTH))
 
 
 def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
