@@ -59,7 +59,17 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file in one step, by one that others than owner and group can't read.
+    """Replace a text file as `write_bytes` does.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    # Bytes of a name that are no UTF-8 become escapes, as JSON has them.
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file in one step, by one that others than owner and group can't read.
 
     Raises:
         StorageError: it can't be written.
@@ -68,9 +78,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         with storage_errors(path):
             temporary.unlink(missing_ok=True)  # not written through, should it be a link
-            # Bytes of a name that are no UTF-8 become escapes, as JSON has them.
             with open(temporary, "xb", opener=not_for_others) as file:
-                file.write(text.encode(errors="backslashreplace"))
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

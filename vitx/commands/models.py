@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from vitx.commands.columns import aligned
 from vitx.config.catalogue import Entry, Published, entries
 from vitx.config.plain import read
 from vitx.config.schema import ModelsConfig, Order
@@ -102,14 +103,7 @@ def _table(found: list[Entry]) -> Iterator[str]:
         )
         for entry in found
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numbers = {2, 3, 4, 5}
-    for row in rows:
-        cells = (
-            cell.rjust(width) if place in numbers else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join(cells).rstrip()
+    yield from aligned(rows, numbers={2, 3, 4, 5})
     yield ""
     yield from _NOTES
 

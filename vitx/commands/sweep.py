@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vitx.commands.columns import aligned
 from vitx.config.plain import read
 from vitx.config.schema import SweepAction, SweepConfig
 from vitx.errors import UsageError
@@ -149,14 +150,7 @@ def _is_for_hydra(word: str) -> bool:
 def _table(ledger: Ledger, sweep: Sweep, standings: Sequence[Standing]) -> Iterator[str]:
     yield f"{ledger.folder}: vitx {sweep.verb} {visible_line(shlex.join(sweep.argv))}"
     rows = [("job", "state", "code", "top-1", "step", "settings"), *map(_row, standings)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numbers = {0, 2, 3, 4}
-    for row in rows:
-        cells = (
-            cell.rjust(width) if place in numbers else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  ".join(cells).rstrip()
+    yield from aligned(rows, numbers={0, 2, 3, 4})
     for each in standings:
         if each.state == State.failed.name:
             yield f"job {each.job.number} failed: {each.job.error}"

@@ -133,9 +133,13 @@ def _looked_at(
 
 def _names(verb: str, word: str) -> list[str]:
     """Return what a key can become, one dotted part further."""
-    known = [*(f"{group}=" for group in groups(verb)), *(f"{name}=" for name in settings(verb))]
+    named = (name for name, each in settings(verb).items() if not each.repeated)
+    known = [*(f"{group}=" for group in groups(verb)), *(f"{name}=" for name in named)]
     free = [each for each in settings(verb).values() if each.positional]
-    if not word and any(each.positional == FILE for each in free):
+    files = [each for each in free if each.positional == FILE]
+    if files and not word:
+        return [FILES]
+    if any(each.repeated for each in files) and not _starting(known, word):
         return [FILES]
     parts = _starting([option for each in free for option in _options_of(each)], word)
     for name in _starting(known, word):

@@ -108,7 +108,11 @@ def _overview(verb: str, folders: Sequence[Path]) -> list[str]:
     title = _wrap((schema_of(verb).__doc__ or "").splitlines()[0].replace("`", ""))
     known = settings(verb)
     if verb not in COMMON:
-        free = "".join(f"[{each.name}] " for each in known.values() if each.positional)
+        free = "".join(
+            f"[{each.name}{' ...' if each.repeated else ''}] "
+            for each in known.values()
+            if each.positional
+        )
         return [
             *title,
             "",
@@ -192,6 +196,8 @@ def _entries(rows: Iterable[Setting]) -> list[str]:
 
 
 def _values(setting: Setting) -> str:
+    if setting.repeated:
+        return f"paths, typed without {setting.name}="
     kind = "|".join(setting.choices) or ("path" if setting.path else setting.kind)
     kind += " or null" if setting.nullable else ""
     return f"{kind}, has to be given" if setting.default == MISSING else kind

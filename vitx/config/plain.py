@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from vitx.config.hints import EXPECTED, unknown_setting
@@ -39,19 +41,28 @@ def read(verb: str, words: Sequence[str], schema: type[Config]) -> Config:
     free = [setting for setting in known.values() if setting.positional]
     for word in words:
         name, equal, text = word.partition("=")
+        if name not in known and free and free[0].repeated and _is_path(word):
+            equal = ""  # of its name: the runs of a sweep are called after their settings
         if word.startswith("-"):
             raise UsageError(f"{word}: no such flag; vitx {verb} --help lists the settings")
         if equal and name not in known:
             raise UsageError(unknown_setting(verb, name))
         if not equal and not free:
             raise UsageError(f"{word}: one word too many; expected setting=value")
-        setting = known[name] if equal else free.pop(0)
-        values[setting.name] = _value(verb, setting, text if equal else word)
+        setting = known[name] if equal else free[0] if free[0].repeated else free.pop(0)
+        if setting.repeated:
+            values.setdefault(setting.name, []).append(text if equal else word)
+        else:
+            values[setting.name] = _value(verb, setting, text if equal else word)
     for setting in known.values():
         if setting.default == MISSING and setting.name not in values:
             typed = setting.name.upper() if setting.positional else f"{setting.name}=VALUE"
             raise UsageError(f"{setting.name} is needed; type vitx {verb} {typed}")
     return schema(**values)
+
+
+def _is_path(word: str) -> bool:
+    return os.sep in word.partition("=")[0] or Path(word).exists()
 
 
 def _value(verb: str, setting: Setting, text: str) -> Any:

@@ -21,6 +21,7 @@ __all__ = [
     "load_run_config",
     "load_yaml",
     "resolve",
+    "same_but_for_seed",
     "to_config",
     "to_plain",
 ]
@@ -124,6 +125,13 @@ def differences(saved: TrainConfig, wanted: TrainConfig) -> list[str]:
         for name, value in _fixed_fields(saved)
         if to_plain(value) != to_plain(now[name])
     ]
+
+
+def same_but_for_seed(one: TrainConfig, other: TrainConfig) -> bool:
+    """Say whether two runs differ in nothing but the seed and what may change on resuming."""
+    first, second = (dict(_fixed_fields(config)) for config in (one, other))
+    del first["seed"], second["seed"]
+    return type(one) is type(other) and to_plain(first) == to_plain(second)
 
 
 def _fixed_fields(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

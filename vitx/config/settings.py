@@ -57,6 +57,11 @@ class Setting:
     """Meaning and unit."""
 
     @property
+    def repeated(self) -> bool:
+        """Whether any number of words without `=` are its values."""
+        return bool(self.positional) and self.kind == "list of texts"
+
+    @property
     def section(self) -> str:
         """The part of the name before the last dot; empty at the top."""
         return self.name.rpartition(".")[0]

@@ -11,7 +11,6 @@ import hashlib
 import random
 
 import numpy as np
-import torch
 
 
 def derive(purpose: str, seed: int, *counters: int) -> int:
@@ -37,6 +36,8 @@ def derive(purpose: str, seed: int, *counters: int) -> int:
 
 def set_random_state(value: int) -> None:
     """Seed Python's, numpy's and torch's global generators, on every device in use."""
+    import torch  # takes seconds, which a verb that only derives a seed does not wait for
+
     random.seed(value)
     np.random.seed(value & 0xFFFFFFFF)  # noqa: NPY002 (timm's transforms read numpy's global state)
     # torch.manual_seed keeps the stack of the call for every kind of device that is not in use

@@ -66,6 +66,7 @@ from vitx.config.schema.train import (
     WandbConfig,
 )
 from vitx.config.schema.verbs import (
+    CompareConfig,
     EvalConfig,
     ImportConfig,
     ModelsConfig,
@@ -80,6 +81,7 @@ __all__ = [
     "CHOICE",
     "CheckpointConfig",
     "Combine",
+    "CompareConfig",
     "Crop",
     "DatasetConfig",
     "DatasetKind",

@@ -89,6 +89,26 @@ class ModelsConfig:
 
 
 @dataclass(kw_only=True)
+class CompareConfig:
+    """`vitx compare`: are runs really different, on the same samples?"""
+
+    runs: list[str] = field(default_factory=list, metadata={"positional": FILE, "path": True})
+    """Run directories, two or more. Those that differ in nothing but the seed form a group."""
+    suite: str = "val"
+    """Which of their results: eval/<suite>.json and .parquet."""
+    baseline: str | None = field(default=None, metadata={"path": True})
+    """Run (or one of a group) that all others are compared with; null compares all pairs."""
+    groups: bool = True
+    """Whether runs that differ only by seed are compared as a group, over seeds and samples."""
+    level: float = 0.95
+    """Of the intervals; 1 - level is where a corrected p counts as a difference."""
+    seed: int = 0
+    """Of the resamples that intervals of the loss come from; the others need none."""
+    out: str = field(default="compare", metadata={"path": True})
+    """Where to write, without ending: all numbers as .json, the differences as a .png."""
+
+
+@dataclass(kw_only=True)
 class ImportConfig:
     """`vitx import`: turn a file of weights from elsewhere into safetensors; it is not run."""
 

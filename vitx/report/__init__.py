@@ -1,0 +1,1 @@
+"""Pictures of what runs came to; they know numbers and names, not runs."""
