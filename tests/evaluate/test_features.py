@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitx.config.schema import ModelConfig, Pool, PosEmbed, Stem, Token, VariantConfig
 from vitx.errors import UsageError
-from vitx.evaluate.features import CLASS, FeatureChoice, count_blocks, features
+from vitx.evaluate.features import CLASS, FeatureChoice, count_blocks, features, refuse_choice
 from vitx.models.build import Fit, build_model
 
 B, K = 3, 5
@@ -209,6 +209,9 @@ def test_what_is_not_there_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match=told):
             features(xcit, torch.zeros(0), wrong)
+        with pytest.raises(UsageError, match=told):
+            refuse_choice(xcit, wrong)
+    refuse_choice(xcit, FeatureChoice(token=CLASS))
     with pytest.raises(UsageError, match="no 4 blocks up to block=2"):
         features(vit, torch.zeros(0), FeatureChoice(token=Token.last4_class, block=2))
     with pytest.raises(UsageError, match="Linear does not tell"):

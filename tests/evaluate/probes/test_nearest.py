@@ -76,7 +76,8 @@ def test_a_later_block_beats_every_earlier_one() -> None:
 
 @pytest.mark.parametrize("copies", [2, 50, 500])
 def test_of_equals_the_lower_row_comes_first(copies: int) -> None:
-    bank = drawn(40, 7).repeat(copies, 1)[torch.randperm(40 * copies)]
+    order = torch.randperm(40 * copies, generator=torch.Generator().manual_seed(copies))
+    bank = drawn(40, 7).repeat(copies, 1)[order]
     queries = drawn(20, 8)
     found = nearest(bank, queries, k=15, memory_bytes=2**24)
     assert_same(found, dense(bank, queries, 15))
@@ -87,6 +88,15 @@ def test_what_float32_can_not_tell_apart_float64_does() -> None:
     bank = one + 1e-7 * drawn(900, 10)  # their cosines with anything differ in the 14th digit
     queries = drawn(20, 11)
     assert_same(nearest(bank, queries, k=5, memory_bytes=SMALL), dense(bank, queries, 5))
+
+
+@pytest.mark.parametrize("width", [1, 24, 384, 4096])
+def test_float32_is_no_further_from_the_truth_than_is_said(width: int) -> None:
+    both = drawn(60, 3, width).abs(), 1 + drawn(60, 4, width).abs()  # of one sign: errors add up
+    unit = [each.double() / each.double().norm(dim=1, keepdim=True) for each in both]
+    true = unit[0] @ unit[1].T
+    found = unit[0].float() @ unit[1].float().T
+    assert (found - true).abs().max() < search._error_bound(width)
 
 
 def test_features_that_are_all_the_same_are_counted_as_uncertain() -> None:
