@@ -38,21 +38,21 @@ def test_a_given_strength_is_plain_scikit_learn() -> None:
 
 def test_the_strength_is_that_of_the_best_held_out_accuracy() -> None:
     x, y = digits()
-    x, y = x[:150], y[:150]
+    x, y = x[y < 4][:90, 20:36], y[y < 4][:90]  # quick, and not all strengths are equally good
     probe = logistic(x, y, num_classes=C, seed=3, share=0.3)
     held = hold_out(y, share=0.3, seed=derive("probe hold-out", 3))
-    assert probe.held_out == int(held.sum()) > 30
+    assert probe.held_out == int(held.sum()) > 20
     for strength, top1 in probe.validation_top1.items():
         plain = LogisticRegression(C=strength, max_iter=1000).fit(x[~held].numpy(), y[~held])
         assert top1 == pytest.approx(100 * plain.score(x[held].numpy(), y[held]))
     highest = max(probe.validation_top1.values())
+    assert highest > min(probe.validation_top1.values())
     best = [each for each, top1 in probe.validation_top1.items() if top1 == highest]
     assert probe.strength == min(best)
     # Fitted again on all of them.
     plain = LogisticRegression(C=probe.strength, max_iter=1000).fit(x.numpy(), y.numpy())
-    np.testing.assert_allclose(
-        probe.classifier.scores(x).softmax(1), plain.predict_proba(x.numpy()), atol=1e-12
-    )
+    found = probe.classifier.scores(x).softmax(1)[:, :4]
+    np.testing.assert_allclose(found, plain.predict_proba(x.numpy()), atol=1e-12)
 
 
 @pytest.mark.parametrize("peak", [-48, -31, 0, 7, 48])
