@@ -1,4 +1,4 @@
-"""A file of stored answers: whose they are, how many, and a sha256 over all of them.
+"""A file of stored answers or features: whose they are, how many, a sha256 over all of them.
 
 Shapes: P places.
 """
@@ -19,13 +19,20 @@ from torch import Tensor
 PRESENT = "present"
 
 
-def read_shard(path: Path, *, identity: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read_shard(
+    path: Path,
+    *,
+    identity: str,
+    like: Mapping[str, Tensor],
+    others: str = "answers of another teacher, augmentation, epoch or place",
+) -> dict[str, Tensor]:
     """Read a shard that is what it should be.
 
     Args:
         path: the file.
         identity: whose answers, and to what.
         like: [P, ...] tensors of the wanted names, shapes and types.
+        others: what one of another identity holds, for the error.
 
     Returns:
         Those tensors.
@@ -37,7 +44,7 @@ def read_shard(path: Path, *, identity: str, like: Mapping[str, Tensor]) -> dict
     with safe_open(path, framework="pt") as file:
         told = file.metadata() or {}
         if told.get("identity") != identity:
-            raise ValueError("it holds answers of another teacher, augmentation, epoch or place")
+            raise ValueError(f"it holds {others}")
         held = {name: file.get_tensor(name) for name in like}
     for name, tensor in held.items():
         if tensor.shape != like[name].shape or tensor.dtype != like[name].dtype:

@@ -97,6 +97,20 @@ class EvalCrop(Enum):
     squash = "squash"
 
 
+# The functional form, since `class` can't be written as an attribute.
+Token = Enum(
+    "Token",
+    {
+        "pre_logits": "pre_logits",
+        "class": "class",
+        "mean_patch": "mean_patch",
+        "class_and_mean": "class_and_mean",
+        "last4_class": "last4_class",
+    },
+)
+"""Which tokens of a model are the features of a picture."""
+
+
 class Combine(Enum):
     """What several teachers say together."""
 

@@ -110,6 +110,7 @@ class AlterNet(nn.Module):
         last = max(1, sum(blocks) - 1)
         rates = (drop_path_rate * number / last for number in itertools.count())
         channels, stages = width, []
+        self.feature_info: list[dict[str, Any]] = []  # timm's, of `forward_intermediates`
         for place, kinds in enumerate(_stages(blocks, msa, placement)):
             stage: list[nn.Module] = []
             for is_msa, rate in zip(kinds, rates, strict=False):
@@ -123,6 +124,7 @@ class AlterNet(nn.Module):
                     stage.append(ConvBlock(channels, width, stride=stride, **how))
                 channels = 4 * width if bottleneck else width
             stages.append(nn.Sequential(*stage))
+            self.feature_info.append({"module": f"stages.{place}", "num_chs": channels})
         self.stages = nn.Sequential(*stages)
         self.num_features = self.head_hidden_size = channels
         self.norm = nn.BatchNorm2d(channels)
@@ -132,6 +134,26 @@ class AlterNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the feature map [B, C, H, W] behind the last normalisation."""
         return F.relu(self.norm(self.stages(self.stem(x))))
+
+    def forward_intermediates(
+        self, x: Tensor, indices: Sequence[int], *, norm: bool = False, **how: Any
+    ) -> list[Tensor]:
+        """Return the feature maps [B, C, H, W] behind some stages, as timm's models do.
+
+        Args:
+            x: pictures [B, channels, H, W].
+            indices: numbers of the stages.
+            norm: whether the last one is normalised, as the classifier sees it.
+            how: timm's other arguments, which change nothing: only maps are given, and nothing
+                behind the last of them is computed.
+        """
+        x, maps = self.stem(x), []
+        for number, stage in enumerate([*self.stages][: max(indices) + 1]):
+            x = stage(x)
+            if number in indices:
+                last = number == len(self.stages) - 1
+                maps.append(F.relu(self.norm(x)) if norm and last else x)
+        return maps
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return [B, classes] of a feature map, or [B, C] before the classifier."""

@@ -1,0 +1,1 @@
+"""What frozen features are worth: simple classifiers on top of them. Tensors in, records out."""
