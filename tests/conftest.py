@@ -29,6 +29,7 @@ THOROUGH = frozenset(
         "commands/test_surroundings.py",
         "commands/test_sweep.py",
         "commands/test_sweep_resume.py",
+        "commands/test_touched.py",
         "commands/test_train.py",
         "data/test_hub_network.py",
         "loggers/test_wandb.py",

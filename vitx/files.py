@@ -110,7 +110,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.ENAMETOOLONG: "the name is too long",
             errno.ELOOP: "a link stands in its place",
             errno.EISDIR: "a directory stands in its place; move it away",
-            errno.EFBIG: LONGER_FILES,
+            errno.EFBIG: f"File too large; {LONGER_FILES}",
         }.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(f"{path} can't be written: {hint}") from error
 

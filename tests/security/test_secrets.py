@@ -68,7 +68,8 @@ def test_no_file_and_no_line_of_a_mirrored_run_holds_a_secret(
     assert hits(tmp_path, text) == []
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert set(record["environment"]) == {
-        *("torch", "device", "threads", "precision", "cpu_capability", "micro_batch", "processes")
+        *("torch", "device", "threads", "precision", "cpu_capability", "micro_batch", "processes"),
+        "strategy",
     }
 
 
