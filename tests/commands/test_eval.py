@@ -174,7 +174,9 @@ def test_the_program_finds_the_newest_run(
 def test_another_suite_of_the_same_classes(trained: Path, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/val").symlink_to(pictures / "train")
-    evaluate(f"run={trained}", "dataset=folder", f"dataset.path={tmp_path / 'other'}", "suite=[seen]")
+    evaluate(
+        f"run={trained}", "dataset=folder", f"dataset.path={tmp_path / 'other'}", "suite=[seen]"
+    )
 
     assert read(trained / "eval/seen.json")["count"] == 48
     assert pq.read_metadata(trained / "eval/seen.parquet").num_rows == 48
