@@ -13,7 +13,8 @@ from vitx.commands.job import Job
 from vitx.commands.opening import Opened, choose_run
 from vitx.commands.report_lines import line, opening_lines
 from vitx.commands.room import GIB, Room, find_room, gib
-from vitx.commands.scoring import Scoring, find_scoring_problems, prepare
+from vitx.commands.scoring import find_scoring_problems, prepare
+from vitx.commands.scoring_record import Scoring
 from vitx.commands.session import refuse_other_data
 from vitx.commands.train import finished_line
 from vitx.config.passes import settle

@@ -104,9 +104,10 @@ def closing_lines(opened: Opened, result: dict[str, Any], *, alone: bool) -> Ite
 def result_line(result: dict[str, Any]) -> str:
     """Say what an evaluation came to, from `EvalResult.as_dict()`."""
     low, high = result["top1_interval"]
+    loss = f", loss {result['loss']:.4f}" if "loss" in result else ""
     return (
         f"top-1 {result['top1']:.2f} % (95 % interval {low:.2f} to {high:.2f}), "
-        f"top-5 {result['top5']:.2f} %, loss {result['loss']:.4f} on {result['count']} pictures"
+        f"top-5 {result['top5']:.2f} %{loss} on {result['count']} pictures"
     )
 
 

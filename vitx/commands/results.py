@@ -97,16 +97,21 @@ def result_lines(suite: Suite, numbers: dict[str, Any]) -> Iterator[str]:
         yield result_line(numbers)
         low, high = numbers["mean_per_class_interval"]
         yield f"mean per class {numbers['mean_per_class']:.2f} % ({low:.2f} to {high:.2f})"
-    low, high = numbers["signed_ece_interval"]
-    yield (
-        f"calibration: says {100 * abs(numbers['signed_ece']):.2f} points too "
-        f"{'much' if numbers['signed_ece'] > 0 else 'little'} ({100 * low:.2f} to "
-        f"{100 * high:.2f}), ECE {100 * numbers['ece']:.2f} % in {numbers['bins']} bins; below "
-        f"{100 * numbers['ece_if_calibrated']:.2f} % nothing is shown"
-    )
+    if "signed_ece" in numbers:
+        yield _calibration_line(numbers)
     if numbers["skipped"]:
         yield f"{numbers['skipped']} pictures could not be decoded and are not counted"
     yield from head_lines(numbers)
+
+
+def _calibration_line(numbers: Mapping[str, Any]) -> str:
+    low, high = (100 * end for end in numbers["signed_ece_interval"])
+    over = 100 * numbers["signed_ece"]
+    return (
+        f"calibration: confidence - accuracy {over:+.2f} points ({low:+.2f} to {high:+.2f}), ECE "
+        f"{100 * numbers['ece']:.2f} % in {numbers['bins']} bins; of a calibrated model it would "
+        f"be below {100 * numbers['ece_if_calibrated']:.2f} %"
+    )
 
 
 def _part_lines(numbers: Mapping[str, Any]) -> Iterator[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,85 +13,34 @@ from torch import nn
 
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import path_of, steps_in
+from vitx.commands.probing import Probes
 from vitx.commands.results import conclude, result_lines, write_results
-from vitx.config.schema import EvalConfig, EvalCrop, PosResize, TrainConfig, Weights
+from vitx.commands.scoring_record import Scoring
+from vitx.config.schema import EvalConfig, EvalCrop, Protocol, TrainConfig, Weights
 from vitx.data.sources import load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
-from vitx.evaluate.loop import EvaluationStopped, Evaluator, Judged
+from vitx.evaluate.loop import EvaluationStopped, Judged
 from vitx.evaluate.suites.names import GROUPS, NAMES, OWN, named
 from vitx.evaluate.suites.own import as_it_is
 from vitx.evaluate.suites.published import Given
-from vitx.evaluate.suites.suite import Part, Suite
+from vitx.evaluate.suites.suite import Suite
 from vitx.evaluate.suites.table import SUITES
 from vitx.files import read_json
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
 from vitx.models.of_run import make_model
-from vitx.models.transfer import transfer
 from vitx.models.weights import load_weights
-from vitx.parts import Machine, make_part_evaluator, settle_machine
+from vitx.parts import settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name
 from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import ALONE, World
 
-_RESIZE = PosResize.bicubic_antialias  # timm's own way
+Answers = Callable[[Suite], Iterator[tuple[Suite, list[Judged], dict[str, Any]]]]
+"""Yields the results of a suite: what each is of, what was said, and further numbers."""
+
 _STEP = re.compile(r"[0-9]{1,8}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scoring:
-    """A checkpoint and what it is to be scored on.
-
-    Attributes:
-        config: the run's settings with what evaluation may change.
-        checkpoint: its folder.
-        step: its step.
-        weights: `model` or `ema`.
-        classes: names of the classes.
-        suites: measured one after the other.
-        crop: what of a picture is shown.
-        machine: where it is computed.
-        model: on its device, with those weights.
-    """
-
-    config: TrainConfig
-    checkpoint: Path
-    step: int
-    weights: str
-    classes: tuple[str, ...]
-    suites: tuple[Suite, ...]
-    crop: EvalCrop
-    machine: Machine
-    model: nn.Module
-
-    def lines(self) -> Iterator[str]:
-        """Say what is scored."""
-        yield f"{self.checkpoint}, weights {self.weights}"
-        for suite in self.suites:
-            yield f"{suite.name}: {suite.what}"
-            yield from suite.notes
-
-    def evaluator(self, part: Part) -> Evaluator:
-        """Return what scores a model on a part."""
-        return make_part_evaluator(self.config, part, self.machine, crop=self.crop)
-
-    def model_for(self, part: Part) -> nn.Module:
-        """Return the model for the pictures of a part.
-
-        Raises:
-            UsageError: no such model can be built for their size.
-        """
-        if part.image_px in (None, self.config.image_px):
-            return self.model
-        dataset = dataclasses.replace(self.config.dataset, image_px=part.image_px)
-        settings = dataclasses.replace(self.config, dataset=dataset)
-        device = self.machine.device
-        model = make_model(settings, num_classes=len(self.classes), device=device)
-        file = self.checkpoint / f"{self.weights}.safetensors"
-        transfer(model, file, source=str(file), resize=_RESIZE, partial=False)
-        return model
 
 
 def score_run(
@@ -108,36 +56,75 @@ def score_run(
     scoring = prepare(config, run, trained, world)
     for line in scoring.lines():
         console.say(line)
+    answers = _answers(config, scoring, trained, stop, console, world)
     for suite in scoring.suites:
         try:
-            measured = [_measure(scoring, part, stop) for part in suite.parts]
+            for result, measured, facts in answers(suite):
+                if world.leads:
+                    _keep(config, run, trained, scoring, result, measured, facts, console)
         except EvaluationStopped:
             raise stop.as_error(f"in suite {suite.name}; nothing of it was written") from None
-        if not world.leads:
-            continue
-        written = {
-            "suite": suite.name,
-            "what": suite.what,
-            "step": scoring.step,
-            "weights": scoring.weights,
-            "dataset": (config.dataset or trained.dataset).path or "digits",
-            "split": suite.parts[0].images.name,
-            "crop": config.crop.name,
-            **conclude(suite, measured, scoring.classes, bins=config.bins),
-        }
-        if measured[0].heads:
-            written["head"] = scoring.config.evaluation.head.name
-        write_results(run, suite, measured, written)
-        for line in result_lines(suite, written):
-            console.say(line)
-        if suite.name == OWN and config.dataset is None and config.crop is EvalCrop.own:
-            result = measured[0].result()
-            console.say(_comparison(run, scoring, result))
-        console.say(f"written to {run.evaluations / suite.name}.json and .parquet")
 
 
-def _measure(scoring: Scoring, part: Part, stop: StopRequest) -> Judged:
-    return scoring.evaluator(part)(scoring.model_for(part), stop=stop.agree)
+def _keep(
+    config: EvalConfig,
+    run: RunDir,
+    trained: TrainConfig,
+    scoring: Scoring,
+    suite: Suite,
+    measured: Sequence[Judged],
+    facts: dict[str, Any],
+    console: Console,
+) -> None:
+    """Write one result and say it."""
+    written = {
+        "suite": suite.name,
+        "what": suite.what,
+        "protocol": config.protocol.name,
+        "step": scoring.step,
+        "weights": scoring.weights,
+        "dataset": (config.dataset or trained.dataset).path or "digits",
+        "split": suite.parts[0].images.name,
+        "crop": config.crop.name,
+        **facts,
+        **conclude(suite, measured, scoring.classes, bins=config.bins),
+    }
+    if measured[0].heads:
+        written["head"] = scoring.config.evaluation.head.name
+    write_results(run, suite, measured, written)
+    for line in result_lines(suite, written):
+        console.say(line)
+    if suite.name == OWN and config.dataset is None and config.crop is EvalCrop.own:
+        console.say(_comparison(run, scoring, measured[0].result()))
+    console.say(f"written to {run.evaluations / suite.name}.json and .parquet")
+
+
+def _answers(
+    config: EvalConfig,
+    scoring: Scoring,
+    trained: TrainConfig,
+    stop: StopRequest,
+    console: Console,
+    world: World,
+) -> Answers:
+    """Return what yields the results of a suite by the protocol that is asked for."""
+    if config.protocol is Protocol.head:
+        return partial(_by_the_head, scoring, stop)
+    if world.size > 1:
+        raise UsageError(
+            f"protocol={config.protocol.name}: one process computes it; type devices=1"
+        )
+    train = load_splits(trained.dataset).train
+    return Probes(
+        scoring, config.probe, config.protocol, train, say=console.say, stop=stop.agree
+    ).results
+
+
+def _by_the_head(
+    scoring: Scoring, stop: StopRequest, suite: Suite
+) -> Iterator[tuple[Suite, list[Judged], dict[str, Any]]]:
+    evaluators = ((scoring.evaluator(part), scoring.model_for(part)) for part in suite.parts)
+    yield suite, [score(model, stop=stop.agree) for score, model in evaluators], {}
 
 
 def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World = ALONE) -> Scoring:

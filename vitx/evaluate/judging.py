@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vitx.evaluate.metrics import brier_scores, losses, ranks
+from vitx.evaluate.probes.answers import Answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +79,20 @@ class PerSample:
         )
 
     @classmethod
+    def of_answers(cls, rows: Tensor, answers: Answers) -> PerSample:
+        """Return what a classifier of frozen features said of [N] rows."""
+        columns = {name: getattr(answers, name) for name in _ANSWERED}
+        plain = {name: column.tolist() for name, column in columns.items()}
+        correct = (answers.rank == 0).tolist()
+        return cls.joined([{"index": rows.tolist(), "correct": correct, **plain}])
+
+    @classmethod
     def nothing(cls) -> PerSample:
         """Return no samples."""
         return cls.joined(())
 
 
+_ANSWERED = ("label", "prediction", "rank", "confidence", "loss", "brier")
 _TYPES: dict[str, type[np.generic]] = {
     "index": np.int64,
     "label": np.int64,

@@ -87,7 +87,7 @@ class Evaluator:
         self.world = world
         self.batch_size, self.device, self.precision = batch_size, device, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._bad_images, self._head, self._rules = bad_images, head, rules
+        self.bad_images, self._head, self._rules = bad_images, head, rules
         self.samples, self._workers = samples, workers
 
     def __call__(self, model: nn.Module, *, stop: Callable[[], bool] = lambda: False) -> Judged:
@@ -123,7 +123,7 @@ class Evaluator:
         finally:
             model.train(training)
         together = Judged.joined(self.world.gather(own.as_plain()))
-        self._bad_images.check(together.bad, set())
+        self.bad_images.check(together.bad, set())
         if not len(together.samples):
             raise DataError("the validation split has no picture that can be decoded")
         return together
@@ -147,7 +147,7 @@ class Evaluator:
                 model(self.samples.blank()[None].to(self.device))  # the others need its parts
             if raw is None:
                 continue
-            self._bad_images.check(raw.bad, bad_rows)
+            self.bad_images.check(raw.bad, bad_rows)
             if not len(raw.labels):
                 scored.append(Judged(samples=PerSample.nothing(), heads={}, bad=raw.bad))
                 continue

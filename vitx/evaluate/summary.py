@@ -50,7 +50,8 @@ def summarise(
     """Return the numbers of an evaluation as they stand in eval/<suite>.json.
 
     Accuracies are in percent, with Wilson intervals; means of losses and Brier scores have those
-    of the normal approximation.
+    of the normal approximation. What takes probabilities is left out where there are none, and
+    the loss where neighbours gave a label no vote at all.
 
     Args:
         samples: what was said of each; one at least.
@@ -67,17 +68,19 @@ def summarise(
         "top5": 100 * top5 / count,
         "top5_interval": list(wilson_interval(top5, count)),
         "count": count,
-        **asdict(calibration(samples.confidence, samples.correct, bins=bins)),
     }
+    if not np.isnan(samples.confidence).any():
+        numbers |= asdict(calibration(samples.confidence, samples.correct, bins=bins))
     if several_labels:
         return numbers
+    for name in ("loss", "brier"):
+        values = getattr(samples, name)
+        if np.isfinite(values).all():
+            numbers[name] = math.fsum(values) / count
+            numbers[f"{name}_interval"] = _mean_interval(values)
     by_class = per_class(samples, classes)
     mean, interval = mean_per_class(by_class)
     return numbers | {
-        "loss": math.fsum(samples.loss) / count,
-        "loss_interval": _mean_interval(samples.loss),
-        "brier": math.fsum(samples.brier) / count,
-        "brier_interval": _mean_interval(samples.brier),
         "mean_per_class": mean,
         "mean_per_class_interval": interval,
         "per_class": [each.as_dict() for each in by_class],

@@ -86,6 +86,16 @@ class Head(Enum):
     distill_head = "distill_head"
 
 
+class Protocol(Enum):
+    """How a model's answers are found."""
+
+    head = "head"
+    knn = "knn"
+    logistic = "logistic"
+    sgd = "sgd"
+    few_shot = "few_shot"
+
+
 class EvalCrop(Enum):
     """What of a picture a model is shown when it is measured."""
 

@@ -8,14 +8,37 @@ from vitx.config.schema.choices import (
     EvalCrop,
     Head,
     Order,
+    Protocol,
     RecipeAction,
     Scale,
     SweepAction,
+    Token,
     TortureAction,
     Weights,
 )
 from vitx.config.schema.data import DatasetConfig
 from vitx.config.schema.marks import CHOICE, FILE, MISSING, RECIPE
+
+
+@dataclass(kw_only=True)
+class ProbeConfig:
+    """Frozen features, for protocols other than head."""
+
+    token: Token = Token.pre_logits
+    """pre_logits (what the classifier gets), class, mean_patch, class_and_mean, or last4_class (of
+    the last four blocks)."""
+    block: int | None = None
+    """Behind which block, from 0, or from -1 backwards; null is the last."""
+    k: list[int] = field(default_factory=lambda: [10, 20, 100, 200])
+    """knn: how many neighbours vote; a result for each."""
+    temperature: float = 0.07
+    """knn: the lower, the more the nearest decide."""
+    epochs: int = 100
+    """sgd: passes over the features of the training split."""
+    shots: list[int] = field(default_factory=lambda: [1, 5, 10, 25])
+    """few_shot: pictures of each class; a result for each."""
+    seeds: int = 3
+    """few_shot: draws of them."""
 
 
 @dataclass(kw_only=True)
@@ -36,6 +59,11 @@ class EvalConfig:
     imagenet_full is imagenet to sketch. With dataset= the name of the result."""
     dataset: DatasetConfig | None = None
     """Another dataset with the same classes; null is the run's own."""
+    protocol: Protocol = Protocol.head
+    """head (the classifier), or what frozen features of the training split say: knn (weighted
+    nearest neighbours), logistic (regression, strength by held-out samples), sgd (DINO's linear
+    probe, on stored features), few_shot (ridge regression of big_vision)."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     data: str | None = field(default=None, metadata={"path": True})
     """Directory that holds suites: imagenet/val, imagenetv2-matched-frequency-format-val,
     imagenet-a, imagenet-r, sketch, imagenet-c."""

@@ -27,6 +27,9 @@ MAX_ITERATIONS = 1000
 _FIRST = tuple(range(-48, 49, 16))  # eighths of a decade: 1e-6, 1e-4 ... 1e6
 _STEPS = (8, 4, 2, 1)
 
+Score = tuple[float, float]
+"""Accuracy, and the negative loss that decides between equals: few held-out samples have many."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticProbe:
@@ -74,8 +77,8 @@ def logistic(
         max_iterations: of a fit.
 
     Returns:
-        The probe with the strength of the highest validation accuracy, of equals the smallest,
-        fitted on all samples.
+        The probe with the strength of the highest validation accuracy, of equals that of the lowest
+        validation loss, fitted on all samples.
 
     Raises:
         UsageError: the share leaves nothing to fit or to validate on.
@@ -85,7 +88,7 @@ def logistic(
     check_labels(labels, num_classes)
     if len(labels.unique()) < 2:
         raise DataError("a linear probe needs samples of two classes; there is one")
-    told: dict[int, float] = {}
+    told: dict[int, Score] = {}
     failed: list[float] = []
     held = torch.zeros(len(labels), dtype=torch.bool)
     if strength is None:
@@ -96,19 +99,19 @@ def logistic(
                 "expected between 0 and 1, or a strength"
             )
 
-        def validate(exponent: int) -> float:
+        def validate(exponent: int) -> Score:
             fit = _fit(features[~held], labels[~held], _strength(exponent), max_iterations)
             if not fit.converged:
                 failed.append(_strength(exponent))
-            classifier = fit.classifier(num_classes)
-            return classifier.answers(features[held], labels[held]).top()
+            answers = fit.classifier(num_classes).answers(features[held], labels[held])
+            return answers.top(), -float(answers.loss.mean())
 
         strength = _strength(best_exponent(validate, told))
     fit = _fit(features, labels, strength, max_iterations)
     return LogisticProbe(
         classifier=fit.classifier(num_classes),
         strength=strength,
-        validation_top1={_strength(each): told[each] for each in sorted(told)},
+        validation_top1={_strength(each): told[each][0] for each in sorted(told)},
         held_out=int(held.sum()),
         iterations=fit.iterations,
         converged=fit.converged,
@@ -116,7 +119,7 @@ def logistic(
     )
 
 
-def best_exponent(validate: Callable[[int], float], told: dict[int, float]) -> int:
+def best_exponent(validate: Callable[[int], Score], told: dict[int, Score]) -> int:
     """Find the exponent with the highest value, near the peak in steps of one.
 
     Args:
@@ -126,7 +129,7 @@ def best_exponent(validate: Callable[[int], float], told: dict[int, float]) -> i
     Returns:
         The best; of equals the lowest.
 
-    >>> best_exponent(lambda exponent: -abs(exponent - 5), {})
+    >>> best_exponent(lambda exponent: (0.0, -abs(exponent - 5)), {})
     5
     """
 

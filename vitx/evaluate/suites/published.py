@@ -165,7 +165,7 @@ def real(given: Given) -> Suite:
     Raises:
         DataError: as of `published`, or images can't be joined.
     """
-    suite = published("imagenet", replace(given, paths=_with_imagenet(given.paths)))
+    suite = published("imagenet", given)
     images = suite.parts[0].images
     scored, accepted = with_real_labels(images)
     without = len(images) - len(scored)
@@ -201,10 +201,6 @@ def with_real_labels(images: LabelledImages) -> tuple[LabelledImages, list[tuple
             "and 89 % should: these are other images, or their names were given anew"
         )
     return scored, accepted
-
-
-def _with_imagenet(paths: dict[str, str]) -> dict[str, str]:
-    return {**paths, "imagenet": paths["real"]} if "real" in paths else paths
 
 
 def _joined(images: LabelledImages) -> list[int]:
