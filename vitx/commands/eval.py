@@ -11,10 +11,9 @@ from vitx.commands.sweep_plan import Again
 from vitx.config.resolve import load_run_config
 from vitx.config.schema import EvalConfig, TrainConfig
 from vitx.errors import UsageError
-from vitx.evaluate.suites.names import named
-from vitx.files import read_json
 from vitx.runs import RunDir, find_run
 from vitx.runtime.launch import launch, meet
+from vitx.runtime.memory_file import MemoryFile
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import World
@@ -40,24 +39,23 @@ def run(config: EvalConfig, job: Job) -> str:
     trained = load_run_config(run_dir.config)
     runtime = dataclasses.replace(trained.runtime, device=config.device, devices=config.devices)
     world = meet(runtime)
-    with world.losses():
-        launch(partial(_score, config, run_dir, trained), world, runtime)
-    if not world.leads:
-        return ""
-    names = named(config.suite) if config.dataset is None else config.suite
-    results = {name: read_json(run_dir.evaluation(name))["top1"] for name in names}
-    if len(results) == 1:
-        return f"top-1 {results[names[0]]:.2f} %"
-    return ", ".join(f"{name} {top1:.2f} %" for name, top1 in results.items())
+    with world.losses(), MemoryFile() as outcome:  # which a process that is forked has too
+        launch(partial(_score, config, run_dir, trained, outcome), world, runtime)
+        return outcome.read()
 
 
-def _score(config: EvalConfig, run_dir: RunDir, trained: TrainConfig, world: World) -> None:
+def _score(
+    config: EvalConfig, run_dir: RunDir, trained: TrainConfig, outcome: MemoryFile, world: World
+) -> None:
     with StopRequest(world) as stop:
         wait_politely()
         # torch takes seconds to import; what is wrong with the command was said before.
         from vitx.commands.scoring import score_run
 
-        score_run(config, run_dir, trained, stop, world)
+        results = score_run(config, run_dir, trained, stop, world)
+    if world.leads:
+        told = (f"{name} {top1:.2f} %" for name, top1 in results.items())
+        outcome.write(f"top-1 {', '.join(told).removeprefix('val ')}")
 
 
 def refuse_decided(job: Job) -> None:

@@ -74,6 +74,10 @@ class Probes:
         self._scoring, self._config, self._protocol = scoring, config, protocol
         self._train, self._say, self._stop = train, say, stop
         self._choice = FeatureChoice(token=config.token, block=config.block)
+        if not scoring.is_plain:
+            raise UsageError(
+                f"protocol={protocol.name}: of one checkpoint; leave average and also out"
+            )
         refuse_choice(scoring.model, self._choice)
 
     def results(self, suite: Suite) -> Iterator[tuple[Suite, list[Judged], dict[str, Any]]]:
@@ -194,7 +198,7 @@ class Probes:
             precision=machine.precision,
             channels_last=scoring.config.runtime.channels_last,
         )
-        file = scoring.checkpoint / f"{scoring.weights}.safetensors"
+        (file,) = scoring.members[0].files
         store = FeatureStore(
             cache_dir() / "features",
             identity(

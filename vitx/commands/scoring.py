@@ -9,19 +9,28 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import path_of, steps_in
+from vitx.commands.members import (
+    Member,
+    build,
+    choose_weights,
+    find_member,
+    find_others,
+    suffix_of,
+)
 from vitx.commands.probing import Probes
 from vitx.commands.results import conclude, result_lines, write_results
 from vitx.commands.scoring_record import Scoring
-from vitx.config.schema import EvalConfig, EvalCrop, Protocol, TrainConfig, Weights
+from vitx.config.schema import EvalConfig, EvalCrop, Protocol, TrainConfig
 from vitx.data.sources import load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
 from vitx.evaluate.loop import EvaluationStopped, Judged
 from vitx.evaluate.suites.names import GROUPS, NAMES, OWN, named
-from vitx.evaluate.suites.own import as_it_is
+from vitx.evaluate.suites.own import as_it_is, usual_sizes
 from vitx.evaluate.suites.published import Given
 from vitx.evaluate.suites.suite import Suite
 from vitx.evaluate.suites.table import SUITES
@@ -29,8 +38,8 @@ from vitx.files import read_json
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
+from vitx.models.build import patch_unit
 from vitx.models.of_run import make_model
-from vitx.models.weights import load_weights
 from vitx.parts import settle_machine
 from vitx.records import EvalResult
 from vitx.runs import RunDir, check_name
@@ -45,8 +54,11 @@ _STEP = re.compile(r"[0-9]{1,8}")
 
 def score_run(
     config: EvalConfig, run: RunDir, trained: TrainConfig, stop: StopRequest, world: World = ALONE
-) -> None:
-    """Score one checkpoint of a run on each suite, by all ranks; write and print the results.
+) -> dict[str, float]:
+    """Score a run on each suite, by all ranks; write and print the results.
+
+    Returns:
+        Top-1 in percent, by the name of the result; rank 0 has them.
 
     Raises:
         Preempted, Interrupted: asked to stop; nothing was written of the suite under way.
@@ -57,13 +69,16 @@ def score_run(
     for line in scoring.lines():
         console.say(line)
     answers = _answers(config, scoring, trained, stop, console, world)
+    results: dict[str, float] = {}
     for suite in scoring.suites:
         try:
             for result, measured, facts in answers(suite):
                 if world.leads:
-                    _keep(config, run, trained, scoring, result, measured, facts, console)
+                    written = _keep(config, run, trained, scoring, result, measured, facts, console)
+                    results[result.name] = written["top1"]
         except EvaluationStopped:
             raise stop.as_error(f"in suite {suite.name}; nothing of it was written") from None
+    return results
 
 
 def _keep(
@@ -75,14 +90,13 @@ def _keep(
     measured: Sequence[Judged],
     facts: dict[str, Any],
     console: Console,
-) -> None:
-    """Write one result and say it."""
+) -> dict[str, Any]:
+    """Write one result, say it and return it."""
     written = {
         "suite": suite.name,
         "what": suite.what,
         "protocol": config.protocol.name,
-        "step": scoring.step,
-        "weights": scoring.weights,
+        **scoring.facts(),
         "dataset": (config.dataset or trained.dataset).path or "digits",
         "split": suite.parts[0].images.name,
         "crop": config.crop.name,
@@ -94,9 +108,11 @@ def _keep(
     write_results(run, suite, measured, written)
     for line in result_lines(suite, written):
         console.say(line)
-    if suite.name == OWN and config.dataset is None and config.crop is EvalCrop.own:
+    as_trained = config.dataset is None and config.crop is EvalCrop.own and scoring.is_plain
+    if suite.name == OWN and as_trained:
         console.say(_comparison(run, scoring, measured[0].result()))
     console.say(f"written to {run.evaluations / suite.name}.json and .parquet")
+    return written
 
 
 def _answers(
@@ -144,25 +160,41 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     """
     record = run.known_record()
     names = _names(config)
-    checkpoint, step = find_checkpoint(config, run)
-    weights = choose_weights(config.weights, checkpoint)
+    _, step = find_checkpoint(config, run)
+    member = find_member(config, run, trained, step)
+    members = (member, *find_others(config, member))
     settings = _settings(config, trained, record)
-    suites, classes = find_suites(config, trained, record, names)
+    classes = find_classes(trained, record)
+    for other in members[1:]:
+        _refuse_other_classes(other, classes)
     machine = settle_machine(settings, world)
-    model = make_model(settings, num_classes=len(classes), device=machine.device)
-    load_weights(model, checkpoint / f"{weights}.safetensors")
+    model = build(
+        members, config.combine, classes=len(classes), settings=settings, device=machine.device
+    )
     _refuse_head(config, model)
+    suites = find_suites(config, trained, classes, names, patch_px=patch_unit(model))
+    suffix = suffix_of(members, config.combine, config.crop)
+    suites = tuple(dataclasses.replace(each, name=each.name + suffix) for each in suites)
+    for px in {part.image_px for suite in suites for part in suite.parts} - {None}:
+        dataset = dataclasses.replace(settings.dataset, image_px=px)  # else it ends in the middle
+        resized = dataclasses.replace(settings, dataset=dataset)
+        make_model(resized, num_classes=len(classes), device=torch.device("cpu"))
     return Scoring(
         config=settings,
-        checkpoint=checkpoint,
-        step=step,
-        weights=weights,
+        members=members,
+        combine=config.combine,
         classes=classes,
         suites=suites,
         crop=config.crop,
         machine=machine,
         model=model,
     )
+
+
+def _refuse_other_classes(member: Member, classes: tuple[str, ...]) -> None:
+    theirs = RunDir(member.run).known_record().get("classes")
+    if theirs is None or tuple(theirs) != classes:
+        raise UsageError(f"also={member.run}: it was trained on other classes, or in another order")
 
 
 def _refuse_head(config: EvalConfig, model: nn.Module) -> None:
@@ -185,8 +217,9 @@ def find_scoring_problems(
     names = tried(lambda: _names(config))
     tried(lambda: choose_weights(config.weights, find_checkpoint(config, run)[0]))
     if (record := tried(run.known_record)) is not None:
-        for name in names or ():
-            tried(lambda name=name: find_suites(config, trained, record, [name]))  # type: ignore[misc]
+        if (classes := tried(lambda: find_classes(trained, record))) is not None:
+            for name in names or ():
+                tried(partial(find_suites, config, trained, classes, [name]))
         tried(lambda: settle_machine(_settings(config, trained, record)))
 
 
@@ -199,41 +232,54 @@ def _names(config: EvalConfig) -> list[str]:
     return [check_name(config.suite[0])]
 
 
+def find_classes(trained: TrainConfig, record: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the model's classes; the data it was trained on need not be here.
+
+    Args:
+        trained: the run's configuration.
+        record: run.json; empty where it was lost.
+    """
+    return tuple(record.get("classes") or load_splits(trained.dataset).classes)
+
+
 def find_suites(
-    config: EvalConfig, trained: TrainConfig, record: dict[str, Any], names: Sequence[str]
-) -> tuple[tuple[Suite, ...], tuple[str, ...]]:
-    """Find what is measured on, and the names of the model's classes.
+    config: EvalConfig,
+    trained: TrainConfig,
+    classes: tuple[str, ...],
+    names: Sequence[str],
+    *,
+    patch_px: int | None = None,
+) -> tuple[Suite, ...]:
+    """Find what is measured on.
 
     Args:
         config: says where it is.
         trained: the run's configuration.
-        record: run.json; empty where it was lost.
+        classes: of the model.
         names: of the suites.
+        patch_px: what the side of a picture has to be a multiple of, if anything.
 
     Returns:
-        The suites and the classes.
+        The suites in the order of the names.
 
     Raises:
         VitxError: something is not there, or of other classes.
     """
-    own = cache(lambda: load_splits(trained.dataset))
     if config.dataset is not None:
-        # The data it was trained on need not be here.
-        classes = tuple(record.get("classes") or own().classes)
         found = load_val(config.dataset, classes=classes)
-        return (as_it_is(names[0], found.val, found.notes),), classes
+        return (as_it_is(names[0], found.val, found.notes),)
     given = Given(
-        classes=tuple(record.get("classes") or own().classes),
-        own=lambda: own().val,
+        classes=classes,
+        own=cache(lambda: load_splits(trained.dataset).val),
         config=trained.dataset,
         data=None if config.data is None else Path(config.data),
         paths=dict(config.paths),
         partial=config.partial,
-        sizes_px=tuple(config.resolutions),
+        sizes_px=tuple(config.resolutions) or usual_sizes(trained.image_px, patch_px or 1),
         corruptions=tuple(config.corruptions),
         severities=tuple(config.severities),
     )
-    return tuple(SUITES[name](given) for name in names), given.classes
+    return tuple(SUITES[name](given) for name in names)
 
 
 def find_checkpoint(config: EvalConfig, run: RunDir) -> tuple[Path, int]:
@@ -263,18 +309,6 @@ def find_checkpoint(config: EvalConfig, run: RunDir) -> tuple[Path, int]:
     if damage := find_damage(folder):
         raise StorageError(f"checkpoint {folder} is damaged: {damage}; try another checkpoint=")
     return folder, step
-
-
-def choose_weights(wanted: Weights, checkpoint: Path) -> str:
-    """Return `ema` or `model`.
-
-    Raises:
-        UsageError: the average is asked for and the run kept none.
-    """
-    has_ema = (checkpoint / "ema.safetensors").is_file()
-    if wanted is Weights.ema and not has_ema:
-        raise UsageError("weights=ema: this run kept no average (ema.decay was null)")
-    return "ema" if has_ema and wanted is not Weights.model else "model"
 
 
 def _settings(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) -> TrainConfig:

@@ -1,33 +1,28 @@
-"""A checkpoint and what it is to be scored on."""
+"""Weights and what they are to be scored on."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from vitx.config.schema import EvalCrop, PosResize, TrainConfig
+from vitx.commands.members import Member, build
+from vitx.config.schema import EvalCombine, EvalCrop, TrainConfig
 from vitx.evaluate.loop import Evaluator
 from vitx.evaluate.suites.suite import Part, Suite
-from vitx.models.of_run import make_model
-from vitx.models.transfer import transfer
 from vitx.parts import Machine, make_part_evaluator
-
-_RESIZE = PosResize.bicubic_antialias  # timm's own way
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """A checkpoint and what it is to be scored on.
+    """Weights and what they are to be scored on.
 
     Attributes:
         config: the run's settings with what evaluation may change.
-        checkpoint: its folder.
-        step: its step.
-        weights: `model` or `ema`.
+        members: whose weights; the run's own first.
+        combine: what several are together.
         classes: names of the classes.
         suites: measured one after the other.
         crop: what of a picture is shown.
@@ -36,18 +31,46 @@ class Scoring:
     """
 
     config: TrainConfig
-    checkpoint: Path
-    step: int
-    weights: str
+    members: tuple[Member, ...]
+    combine: EvalCombine
     classes: tuple[str, ...]
     suites: tuple[Suite, ...]
     crop: EvalCrop
     machine: Machine
     model: nn.Module
 
+    @property
+    def step(self) -> int:
+        """Step of the run's own newest weights."""
+        return self.members[0].steps[-1]
+
+    @property
+    def weights(self) -> str:
+        """`model` or `ema`, of the run itself."""
+        return self.members[0].weights
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the weights are those of one checkpoint."""
+        return len(self.members) == 1 and len(self.members[0].steps) == 1
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a result is of, as plain data."""
+        if self.is_plain:
+            return {"step": self.step, "weights": self.weights}
+        members = [
+            {"run": str(each.run), "weights": each.weights, "steps": list(each.steps)}
+            for each in self.members
+        ]
+        combined = {"combine": self.combine.name} if len(members) > 1 else {}
+        return {"step": self.step, "weights": self.weights, "members": members, **combined}
+
     def lines(self) -> Iterator[str]:
         """Say what is scored."""
-        yield f"{self.checkpoint}, weights {self.weights}"
+        for member in self.members:
+            yield str(member)
+        if len(self.members) > 1:
+            yield f"together: the mean of their {self.combine.name}"
         for suite in self.suites:
             yield f"{suite.name}: {suite.what}"
             yield from suite.notes
@@ -64,10 +87,11 @@ class Scoring:
         """
         if part.image_px in (None, self.config.image_px):
             return self.model
-        dataset = dataclasses.replace(self.config.dataset, image_px=part.image_px)
-        settings = dataclasses.replace(self.config, dataset=dataset)
-        device = self.machine.device
-        model = make_model(settings, num_classes=len(self.classes), device=device)
-        file = self.checkpoint / f"{self.weights}.safetensors"
-        transfer(model, file, source=str(file), resize=_RESIZE, partial=False)
-        return model
+        return build(
+            self.members,
+            self.combine,
+            classes=len(self.classes),
+            settings=self.config,
+            device=self.machine.device,
+            image_px=part.image_px,
+        )

@@ -57,7 +57,17 @@ def _problems_of_train(config: TrainConfig) -> list[str]:
 
 
 def _problems_of_eval(config: EvalConfig) -> list[str]:
-    numbers = {"batch_size": (config.batch_size, 1), "workers": (config.workers, 0)}
+    numbers = {
+        "batch_size": (config.batch_size, 1),
+        "workers": (config.workers, 0),
+        "average": (config.average, 1),
+        "bins": (config.bins, 1),
+        "probe.epochs": (config.probe.epochs, 1),
+        "probe.seeds": (config.probe.seeds, 1),
+        **{f"probe.k={k}": (k, 1) for k in config.probe.k},
+        **{f"probe.shots={shots}": (shots, 1) for shots in config.probe.shots},
+        **{f"resolutions={px}": (px, 1) for px in config.resolutions},
+    }
     return [
         problem
         for name, (value, least) in numbers.items()

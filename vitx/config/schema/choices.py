@@ -96,6 +96,13 @@ class Protocol(Enum):
     few_shot = "few_shot"
 
 
+class EvalCombine(Enum):
+    """Of what several runs are averaged."""
+
+    probabilities = "probabilities"
+    weights = "weights"
+
+
 class EvalCrop(Enum):
     """What of a picture a model is shown when it is measured."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vitx.config.schema.choices import (
+    EvalCombine,
     EvalCrop,
     Head,
     Order,
@@ -51,6 +52,12 @@ class EvalConfig:
     """last, best, or a step number."""
     weights: Weights = Weights.auto
     """model, ema, or auto: ema where the run kept one."""
+    average: int = 1
+    """How many of the newest checkpoints to average the weights of, up to that one."""
+    also: list[str] = field(default_factory=list)
+    """Further runs to measure together with it, each with its newest weights."""
+    combine: EvalCombine = EvalCombine.probabilities
+    """also: average the probabilities (an ensemble) or the weights (a soup)."""
     head: Head | None = None
     """Of a distillation token: mean_logits, mean_softmax, class_head, distill_head."""
     suite: list[str] = field(default_factory=lambda: ["val"])
@@ -71,10 +78,9 @@ class EvalConfig:
     """Directories of single suites: paths.v2=DIR."""
     partial: bool = False
     """Measure suites that are not whole too; what they lack is told."""
-    resolutions: list[int] = field(
-        default_factory=lambda: [128, 160, 192, 224, 256, 288, 320, 384, 448, 512]
-    )
-    """resolution: sides of the pictures, in pixels; position embeddings are resampled."""
+    resolutions: list[int] = field(default_factory=list)
+    """resolution: sides of the pictures, in pixels; [] is from half to twice that of training.
+    Position embeddings are resampled."""
     corruptions: list[str] = field(default_factory=list)
     """corrupted and c: names such as fog; [] is the 15 common ones."""
     severities: list[int] = field(default_factory=list)

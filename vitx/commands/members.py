@@ -1,0 +1,186 @@
+"""Which weights are measured: of one checkpoint, of several, of several runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vitx.checkpoint.manifest import find_damage
+from vitx.checkpoint.store import path_of, steps_in
+from vitx.config.resolve import load_run_config
+from vitx.config.schema import EvalCombine, EvalConfig, EvalCrop, PosResize, TrainConfig, Weights
+from vitx.errors import StorageError, UsageError
+from vitx.models.ensemble import Ensemble, mean_of_weights
+from vitx.models.of_run import make_model, picture_format
+from vitx.models.transfer import transfer
+from vitx.models.weights import load_weights
+from vitx.runs import RunDir, find_run
+
+_RESIZE = PosResize.bicubic_antialias  # timm's own way
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """Weights of a run.
+
+    Attributes:
+        run: its directory.
+        config: its configuration.
+        weights: `model` or `ema`.
+        steps: of the checkpoints, ascending; of several the mean is meant.
+    """
+
+    run: Path
+    config: TrainConfig
+    weights: str
+    steps: tuple[int, ...]
+
+    @property
+    def files(self) -> list[Path]:
+        """The file of weights of each checkpoint."""
+        folders = (path_of(self.run / "checkpoints", step) for step in self.steps)
+        return [folder / f"{self.weights}.safetensors" for folder in folders]
+
+    def __str__(self) -> str:
+        if len(self.steps) == 1:
+            return f"{path_of(self.run / 'checkpoints', self.steps[0])}, weights {self.weights}"
+        steps = ", ".join(map(str, self.steps))
+        return f"{self.run}, mean of weights {self.weights} of steps {steps}"
+
+
+def find_member(config: EvalConfig, run: RunDir, trained: TrainConfig, step: int) -> Member:
+    """Return the weights of a run up to a step.
+
+    Raises:
+        StorageError: a checkpoint is damaged.
+        UsageError: there are not so many to average, or no average was kept.
+    """
+    steps = [each for each in steps_in(run.checkpoints) if each <= step][-config.average :]
+    if len(steps) < config.average:
+        raise UsageError(
+            f"average={config.average}: {run.path} has {len(steps)} checkpoints up to step {step}"
+        )
+    for each in steps:
+        folder = path_of(run.checkpoints, each)
+        if damage := find_damage(folder):
+            raise StorageError(f"checkpoint {folder} is damaged: {damage}; try another checkpoint=")
+    newest = path_of(run.checkpoints, steps[-1])
+    return Member(
+        run=run.path,
+        config=trained,
+        weights=choose_weights(config.weights, newest),
+        steps=tuple(steps),
+    )
+
+
+def choose_weights(wanted: Weights, checkpoint: Path) -> str:
+    """Return `ema` or `model`.
+
+    Raises:
+        UsageError: the average is asked for and the run kept none.
+    """
+    has_ema = (checkpoint / "ema.safetensors").is_file()
+    if wanted is Weights.ema and not has_ema:
+        raise UsageError("weights=ema: this run kept no average (ema.decay was null)")
+    return "ema" if has_ema and wanted is not Weights.model else "model"
+
+
+def find_others(config: EvalConfig, first: Member) -> list[Member]:
+    """Return the newest weights of the further runs.
+
+    Raises:
+        UsageError: one sees other pictures, or its weights are of another model.
+        StorageError: one can't be read.
+    """
+    found = []
+    for path in config.also:
+        run = find_run(path)
+        trained = load_run_config(run.config)
+        if not steps_in(run.checkpoints):
+            raise StorageError(f"also={path}: no checkpoint yet")
+        member = find_member(config, run, trained, steps_in(run.checkpoints)[-1])
+        if picture_format(trained) != picture_format(first.config):
+            raise UsageError(f"also={path}: its model sees other pictures: size, channels or mean")
+        if config.combine is EvalCombine.weights and trained.model != first.config.model:
+            raise UsageError(f"also={path}: combine=weights takes runs of one model")
+        found.append(member)
+    return found
+
+
+def suffix_of(members: Sequence[Member], combine: EvalCombine, crop: EvalCrop) -> str:
+    """Return what the names of results have behind that of the suite: none takes another's place.
+
+    Nothing is added for one checkpoint that is shown what training showed it.
+    """
+    parts = []
+    if (steps := len(members[0].steps)) > 1:
+        parts.append(f"average{steps}")
+    if len(members) > 1:
+        what = "ensemble" if combine is EvalCombine.probabilities else "soup"
+        parts.append(f"{what}{len(members)}")
+    if crop is not EvalCrop.own:
+        parts.append(crop.name)
+    return "".join(f"-{part}" for part in parts)
+
+
+def build(
+    members: Sequence[Member],
+    combine: EvalCombine,
+    *,
+    classes: int,
+    settings: TrainConfig,
+    device: torch.device,
+    image_px: int | None = None,
+) -> nn.Module:
+    """Build the model that members are together.
+
+    Args:
+        members: one at least.
+        combine: what several are: the mean of their weights, or of their probabilities.
+        classes: C.
+        settings: as evaluation has them.
+        device: of the model.
+        image_px: side of the pictures; None is that of training.
+
+    Returns:
+        It, on its device.
+    """
+
+    def one(group: Sequence[Member]) -> nn.Module:
+        own = dataclasses.replace(settings, model=group[0].config.model, seed=group[0].config.seed)
+        if image_px is not None:
+            own = dataclasses.replace(
+                own, dataset=dataclasses.replace(own.dataset, image_px=image_px)
+            )
+        model = make_model(own, num_classes=classes, device=device)
+        files = [file for member in group for file in member.files]
+        if len(files) == 1:
+            _load(model, files[0], resized=image_px is not None)
+        else:
+            mean = mean_of_weights(_states(model, files, resized=image_px is not None))
+            model.load_state_dict(mean)
+        return model
+
+    if combine is EvalCombine.weights or len(members) == 1:
+        return one(members)
+    return Ensemble([one([member]) for member in members])
+
+
+def _states(
+    model: nn.Module, files: Sequence[Path], *, resized: bool
+) -> Iterator[dict[str, Tensor]]:
+    for file in files:
+        _load(model, file, resized=resized)
+        yield {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _load(model: nn.Module, file: Path, *, resized: bool) -> None:
+    if resized:
+        transfer(model, file, source=str(file), resize=_RESIZE, partial=False)
+    else:
+        load_weights(model, file)
