@@ -15,6 +15,7 @@ from vitx.files import read_json
 from vitx.runs import RunDir, find_run
 from vitx.runtime.launch import launch, meet
 from vitx.runtime.openmp import wait_politely
+from vitx.runtime.rank import OTHERWISE
 from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import World
 
@@ -40,7 +41,7 @@ def run(config: EvalConfig, job: Job) -> str:
     runtime = dataclasses.replace(trained.runtime, device=config.device, devices=config.devices)
     world = meet(runtime)
     with world.losses():
-        launch(partial(_score, config, run_dir, trained), world, runtime)
+        launch(partial(_score, config, run_dir, trained), world, runtime, advice=OTHERWISE)
     if not world.leads:
         return ""
     return f"top-1 {read_json(run_dir.evaluation(config.suite))['top1']:.2f} %"

@@ -21,7 +21,7 @@ from vitx.config.schema import DatasetConfig, EvalConfig, TrainConfig, Weights
 from vitx.data.sources import LabelledImages, load_splits, load_val
 from vitx.errors import Problems, StorageError, UsageError
 from vitx.evaluate.loop import EvaluationStopped, PerSample
-from vitx.files import read_json, storage_errors, write_json
+from vitx.files import read_json, storage_errors, writable_place, write_json
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
@@ -85,9 +85,11 @@ def score_run(
         VitxError: a part of it can't be had.
     """
     console = Console(quiet=not world.leads)
+    world.first(lambda: str(writable_place(run.evaluations)))  # else it is measured in vain
     scoring = prepare(config, run, trained, world)
     for line in scoring.lines():
         console.say(line)
+    world.started()  # from now on one that hangs is missed as soon as in training
     suite, step, weights = scoring.suite, scoring.step, scoring.weights
     evaluator = make_evaluator(scoring.config, scoring.images, scoring.machine)
     try:
