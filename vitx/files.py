@@ -37,6 +37,16 @@ def writable_place(path: Path) -> Path:
     return place
 
 
+def prove_writable(folder: Path) -> None:
+    """Write into a directory, and leave nothing.
+
+    Raises:
+        StorageError: that can't be done.
+    """
+    with storage_errors(folder), tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+        probe.write(b"\0" * 4096)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 

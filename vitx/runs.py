@@ -19,14 +19,13 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from vitx.errors import StorageError, UsageError
-from vitx.files import read_json, storage_errors, writable_place
+from vitx.files import prove_writable, read_json, storage_errors, writable_place
 from vitx.folders import make_folder, remove_empty
 from vitx.foreign_run import (
     check_record,
@@ -92,8 +91,9 @@ class RunDir:
             self._refuse_strange()
             with ExitStack() as undone:
                 undone.callback(remove_empty, made)
-                with tempfile.NamedTemporaryFile(dir=self.path, prefix=".probe-") as probe:
-                    probe.write(b"\0" * 4096)
+                for folder in (self.path, self.checkpoints):
+                    if folder.is_dir():
+                        prove_writable(folder)
                 undone.pop_all()
         return made
 

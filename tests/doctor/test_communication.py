@@ -29,7 +29,7 @@ def test_without_a_loopback_interface() -> None:
 
     said = found("communication", "check_communication", change=TWO, limits=alone)
 
-    assert said.startswith("problem  communication 2 processes could not talk: the 2 processes of")
+    assert said.startswith("problem  communication 2 processes could not talk: the loopback inter")
     assert "Traceback" not in said
     assert "runtime.devices=1" in said
 

@@ -1,9 +1,15 @@
 """Runs of several processes that are killed, stopped, asked to stop, or go wrong in one of them."""
 
+import contextlib
+import fcntl
 import os
+import pty
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +218,45 @@ def test_a_launcher_that_inherited_ignored_children_learns_how_they_end() -> Non
         assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_long_pause_uses_up_no_restart(
+    words: tuple[str, ...], whole: str, vitx: Programs, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    program = vitx("train", *words, f"run_dir={run_dir}", "runtime.step_timeout_s=2")
+    begun(program, run_dir)
+    program.signal(signal.SIGTSTP)
+    time.sleep(4)
+    program.signal(signal.SIGCONT)
+
+    assert program.wait() == 0, program.text
+    assert total(run_dir) == whole
+
+
+def test_a_terminal_that_stops_who_writes_from_another_group_stops_no_rank(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    master, terminal = pty.openpty()
+    settings = termios.tcgetattr(terminal)
+    settings[3] |= termios.TOSTOP
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+    command = [sys.executable, "-m", "vitx", "train", *words, f"run_dir={tmp_path / 'run'}"]
+
+    def leads_the_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=leads_the_terminal
+    ) as program:
+        os.close(terminal)
+        said = b""
+        with contextlib.suppress(OSError):  # so ends what was read when nobody writes any more
+            while piece := os.read(master, 4096):
+                said += piece
+    os.close(master)
+    assert program.returncode == 0, said.decode()
 
 
 def test_what_a_rank_says_at_length_is_told_whole() -> None:

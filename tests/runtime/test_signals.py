@@ -142,8 +142,7 @@ def test_while_the_model_is_built(pictures: Path, vitx: Programs, tmp_path: Path
         time.sleep(0.1)
     ended(program, 75)
 
-    assert read(tmp_path / "run/run.json")["status"] == "preempted"
-    assert not (tmp_path / "run/checkpoints").exists()
+    assert not (tmp_path / "run").exists()  # as nothing was trained
     train(*words, f"run_dir={tmp_path / 'run'}")
     train(*words, f"run_dir={tmp_path / 'whole'}")
     assert total(tmp_path / "run") == total(tmp_path / "whole")

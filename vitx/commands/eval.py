@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from vitx.commands.hydra_app import run_verb
 from vitx.commands.job import Job
 from vitx.commands.sweep_plan import Again
-from vitx.config.resolve import load_run_config
-from vitx.config.schema import EvalConfig, TrainConfig
+from vitx.config.resolve import load_run_config, run_config_from, to_plain
+from vitx.config.schema import EvalConfig, RuntimeConfig, TrainConfig
 from vitx.errors import UsageError
 from vitx.runs import RunDir, find_run
 from vitx.runtime.launch import launch, meet
 from vitx.runtime.memory_file import MemoryFile
 from vitx.runtime.openmp import wait_politely
+from vitx.runtime.rank import OTHERWISE
 from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import World
 
@@ -35,13 +38,20 @@ def run(config: EvalConfig, job: Job) -> str:
         How it came out, in a few words.
     """
     refuse_decided(job)
-    run_dir: RunDir = find_run(config.run)
-    trained = load_run_config(run_dir.config)
-    runtime = dataclasses.replace(trained.runtime, device=config.device, devices=config.devices)
-    world = meet(runtime)
+    world = meet(RuntimeConfig(device=config.device, devices=config.devices))
     with world.losses(), MemoryFile() as outcome:  # which a process that is forked has too
-        launch(partial(_score, config, run_dir, trained, outcome), world, runtime)
+        told = world.first(lambda: _find(config))
+        trained = run_config_from(told["config"])
+        runtime = dataclasses.replace(trained.runtime, device=config.device, devices=config.devices)
+        story = partial(_score, config, RunDir(Path(told["run"])), trained, outcome)
+        launch(story, world, runtime, advice=OTHERWISE)
         return outcome.read()
+
+
+def _find(config: EvalConfig) -> dict[str, Any]:
+    """Read, on rank 0 alone, where the run is and what it was trained with."""
+    run = find_run(config.run)
+    return {"run": str(run.path), "config": to_plain(load_run_config(run.config))}
 
 
 def _score(

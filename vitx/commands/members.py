@@ -6,19 +6,20 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vitx.checkpoint.manifest import find_damage
 from vitx.checkpoint.store import path_of, steps_in
-from vitx.config.resolve import load_run_config
+from vitx.config.resolve import load_run_config, run_config_from, to_plain
 from vitx.config.schema import EvalCombine, EvalConfig, EvalCrop, PosResize, TrainConfig, Weights
 from vitx.errors import StorageError, UsageError
 from vitx.models.ensemble import Ensemble, mean_of_weights
 from vitx.models.of_run import make_model, picture_format
 from vitx.models.transfer import transfer
 from vitx.models.weights import load_weights
+from vitx.parts import Machine
 from vitx.runs import RunDir, find_run
 
 _RESIZE = PosResize.bicubic_antialias  # timm's own way
@@ -39,6 +40,25 @@ class Member:
     config: TrainConfig
     weights: str
     steps: tuple[int, ...]
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "run": str(self.run),
+            "config": to_plain(self.config),
+            "weights": self.weights,
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def restore(cls, plain: dict[str, Any]) -> Member:
+        """Return what `as_plain` was of."""
+        return cls(
+            run=Path(plain["run"]),
+            config=run_config_from(plain["config"]),
+            weights=plain["weights"],
+            steps=tuple(plain["steps"]),
+        )
 
     @property
     def files(self) -> list[Path]:
@@ -134,17 +154,17 @@ def build(
     *,
     classes: int,
     settings: TrainConfig,
-    device: torch.device,
+    machine: Machine,
     image_px: int | None = None,
 ) -> nn.Module:
-    """Build the model that members are together.
+    """Build the model that members are together; rank 0 reads the weights, the others receive.
 
     Args:
         members: one at least.
         combine: what several are: the mean of their weights, or of their probabilities.
         classes: C.
         settings: as evaluation has them.
-        device: of the model.
+        machine: where it is computed.
         image_px: side of the pictures; None is that of training.
 
     Returns:
@@ -157,18 +177,24 @@ def build(
             own = dataclasses.replace(
                 own, dataset=dataclasses.replace(own.dataset, image_px=image_px)
             )
-        model = make_model(own, num_classes=classes, device=device)
-        files = [file for member in group for file in member.files]
-        if len(files) == 1:
-            _load(model, files[0], resized=image_px is not None)
-        else:
-            mean = mean_of_weights(_states(model, files, resized=image_px is not None))
-            model.load_state_dict(mean)
+        model = make_model(own, num_classes=classes, device=machine.device)
+        if machine.world.leads:
+            _fill(
+                model, [file for each in group for file in each.files], resized=image_px is not None
+            )
+        machine.world.share_in_place(list(model.state_dict().values()))
         return model
 
     if combine is EvalCombine.weights or len(members) == 1:
         return one(members)
     return Ensemble([one([member]) for member in members])
+
+
+def _fill(model: nn.Module, files: Sequence[Path], *, resized: bool) -> None:
+    if len(files) == 1:
+        _load(model, files[0], resized=resized)
+    else:
+        model.load_state_dict(mean_of_weights(_states(model, files, resized=resized)))
 
 
 def _states(

@@ -34,7 +34,7 @@ from vitx.evaluate.suites.own import as_it_is, usual_sizes
 from vitx.evaluate.suites.published import Given
 from vitx.evaluate.suites.suite import Suite
 from vitx.evaluate.suites.table import SUITES
-from vitx.files import read_json
+from vitx.files import read_json, writable_place
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
@@ -65,9 +65,11 @@ def score_run(
         VitxError: a part of it can't be had.
     """
     console = Console(quiet=not world.leads)
+    world.first(lambda: str(writable_place(run.evaluations)))  # else it is measured in vain
     scoring = prepare(config, run, trained, world)
     for line in scoring.lines():
         console.say(line)
+    world.started()  # from now on one that hangs is missed as soon as in training
     answers = _answers(config, scoring, trained, stop, console, world)
     results: dict[str, float] = {}
     for suite in scoring.suites:
@@ -158,19 +160,13 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     Raises:
         VitxError: one of them can't be had, or they don't go together.
     """
-    record = run.known_record()
-    names = _names(config)
-    _, step = find_checkpoint(config, run)
-    member = find_member(config, run, trained, step)
-    members = (member, *find_others(config, member))
+    names, record = _names(config), world.first(run.known_record)
+    found = world.first(lambda: [each.as_plain() for each in _members(config, run, trained)])
+    members = tuple(map(Member.restore, found))
     settings = _settings(config, trained, record)
     classes = find_classes(trained, record)
-    for other in members[1:]:
-        _refuse_other_classes(other, classes)
     machine = settle_machine(settings, world)
-    model = build(
-        members, config.combine, classes=len(classes), settings=settings, device=machine.device
-    )
+    model = build(members, config.combine, classes=len(classes), settings=settings, machine=machine)
     _refuse_head(config, model)
     suites = find_suites(config, trained, classes, names, patch_px=patch_unit(model))
     suffix = suffix_of(members, config.combine, config.crop)
@@ -191,9 +187,19 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     )
 
 
-def _refuse_other_classes(member: Member, classes: tuple[str, ...]) -> None:
+def _members(config: EvalConfig, run: RunDir, trained: TrainConfig) -> list[Member]:
+    """Find the weights; rank 0 does."""
+    _, step = find_checkpoint(config, run)
+    first = find_member(config, run, trained, step)
+    others = find_others(config, first)
+    for other in others:
+        _refuse_other_classes(other, run.known_record().get("classes"))
+    return [first, *others]
+
+
+def _refuse_other_classes(member: Member, classes: list[str] | None) -> None:
     theirs = RunDir(member.run).known_record().get("classes")
-    if theirs is None or tuple(theirs) != classes:
+    if theirs is None or theirs != classes:
         raise UsageError(f"also={member.run}: it was trained on other classes, or in another order")
 
 

@@ -92,6 +92,6 @@ class Scoring:
             self.combine,
             classes=len(self.classes),
             settings=self.config,
-            device=self.machine.device,
+            machine=self.machine,
             image_px=part.image_px,
         )

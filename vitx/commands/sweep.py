@@ -16,6 +16,7 @@ from vitx.errors import UsageError
 from vitx.escapes import visible_line
 from vitx.paths import sweeps_dir
 from vitx.redaction import redacted, shown
+from vitx.runtime.launch import standing
 from vitx.sweeps.ledger import FILE, Ledger, State, Sweep
 from vitx.sweeps.standing import Standing, look
 
@@ -107,7 +108,7 @@ def _refuse_several_ranks() -> None:
     Raises:
         UsageError: there are several.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if standing() is not None:
         raise UsageError(
             "a sweep goes on in one process, not in several of torchrun's; its jobs have "
             "runtime.devices"

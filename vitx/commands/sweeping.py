@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from vitx.errors import (
 from vitx.paths import sweeps_dir
 from vitx.redaction import redacted, shown
 from vitx.runs import now
+from vitx.runtime.launch import standing
 from vitx.sweeps.folder import new_folder
 from vitx.sweeps.ledger import Entry, Ledger, State
 
@@ -229,7 +229,7 @@ def _let_go(error: BaseException | None) -> None:
 
 def _leads() -> bool:
     """Say whether this process writes: of those that torchrun started, the first one does."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return standing() in (None, 0)
 
 
 def _ended(job: Entry) -> str:

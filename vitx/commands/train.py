@@ -10,7 +10,15 @@ from vitx.commands.job import Job
 from vitx.commands.opening import Opened, open_together, place_of, write_config
 from vitx.commands.sweep_plan import Again
 from vitx.config.schema import TrainConfig
-from vitx.errors import DataError, Problems, Stopped, StorageError, UsageError
+from vitx.errors import (
+    DataError,
+    Interrupted,
+    Preempted,
+    Problems,
+    Stopped,
+    StorageError,
+    UsageError,
+)
 from vitx.runtime.launch import launch, meet
 from vitx.runtime.openmp import wait_politely
 from vitx.runtime.signals import StopRequest
@@ -37,7 +45,7 @@ def run(config: TrainConfig, job: Job) -> str:
                 write_config(opened)
             apart = job.sweep_dir is not None or job.is_part
             launch(partial(_train, opened, job), world, opened.config.runtime, apart=apart)
-        except (UsageError, DataError, StorageError, Stopped):
+        except (UsageError, DataError, StorageError, Preempted, Interrupted, Stopped):
             if world.leads and opened.fresh and not opened.run.is_trained():
                 # Nothing was trained: what can't be started leaves nothing behind.
                 opened.run.take_back(opened.made)

@@ -11,7 +11,7 @@ import re
 from vitx.config.settings import settings
 from vitx.config.words import Override, Words, elements, is_quoted
 
-_LISTS = ("list of texts", "list of numbers", "list of whole numbers")
+_LISTS = ("list of texts", "list of whole numbers")
 _SWEEP = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag)\s*\(.*\)", re.DOTALL)
 
 

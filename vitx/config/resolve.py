@@ -63,6 +63,11 @@ def from_plain(plain: Any, schema: type[Config]) -> Config:
     return config
 
 
+def run_config_from(plain: dict[str, Any]) -> TrainConfig:
+    """Return what `to_plain` made of the configuration of a run, be it trained or distilled."""
+    return from_plain(plain, DistillConfig if "teacher" in plain else TrainConfig)
+
+
 def load_run_config(path: Path) -> TrainConfig:
     """Read the configuration of a run, be it trained or distilled.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -29,7 +28,7 @@ class Watchdog:
         """
         self._patience_s, self._end = patience_s, end
         self.barked = False
-        self._deadline = math.inf
+        self._left_s = math.inf
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -37,7 +36,7 @@ class Watchdog:
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._thread.start()
-        self._deadline = time.monotonic() + self._patience_s
+        self._left_s = self._patience_s
 
     def __exit__(
         self,
@@ -45,15 +44,18 @@ class Watchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._deadline = math.inf
+        self._left_s = math.inf
 
     def close(self) -> None:
         """End the thread."""
         self._closed.set()
 
     def _watch(self) -> None:
-        while not self._closed.wait(min(1.0, self._patience_s)):
-            if time.monotonic() > self._deadline:
+        # In turns, not by the clock: where all was suspended, nobody has waited meanwhile.
+        turn_s = min(1.0, self._patience_s)
+        while not self._closed.wait(turn_s):
+            self._left_s -= turn_s
+            if self._left_s < 0:
                 self.barked = True
                 self._end()
                 return

@@ -26,6 +26,7 @@ from vitx.runtime.network import (
     address_towards,
     await_listener,
     interface_between,
+    interface_of,
 )
 from vitx.runtime.world import World
 
@@ -36,6 +37,7 @@ _GLOO = re.compile(
     r"gloo/|Connection (closed|reset)|Timed out|timed out|Socket Timeout|Broken pipe"
 )
 _SOURCE = re.compile(r"\[/\S+:\d+\] ")  # where in gloo's own files it was raised
+_LOCALHOST = "127.0.0.1"
 # It waits for a connection five times as long as it is told to wait for anything.
 _GLOO_PATIENCE = 5
 
@@ -201,6 +203,9 @@ def _meet_at(file: str | None, world: World, timeout: datetime.timedelta) -> Sto
     """Return where the ranks tell each other their addresses, all of them having come there.
 
     What they talk over afterwards is settled in the environment.
+
+    Raises:
+        RankLostError: nobody can be met.
     """
     store: Store
     if file is not None:
@@ -212,6 +217,8 @@ def _meet_at(file: str | None, world: World, timeout: datetime.timedelta) -> Sto
     store.set(f"vitx/{world.rank}", (master and address_towards(master)) or "")
     store.wait([f"vitx/{rank}" for rank in range(world.size)], timeout)
     if file is not None:
+        if interface_of(_LOCALHOST) is None:
+            raise RankLostError("the loopback interface is down; type ip link set lo up")
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
         return store
     interface: str | None = LOOPBACK

@@ -21,7 +21,7 @@ from vitx.config.schema import RuntimeConfig
 from vitx.errors import RankLostError, UsageError, VitxError, as_storage_error
 from vitx.runtime.memory_file import MemoryFile
 from vitx.runtime.openmp import wait_politely
-from vitx.runtime.rank import Rank, Report
+from vitx.runtime.rank import OTHERWISE, TRAINING, Advice, Rank, Report
 from vitx.runtime.signals import HANDLED, end_with_parent
 from vitx.runtime.supervisor import DUMP, Supervisor
 from vitx.runtime.world import ALONE, World
@@ -37,10 +37,7 @@ def meet(runtime: RuntimeConfig) -> World:
         RankLostError: the others did not come.
         UsageError: `runtime.devices` asks for more of them.
     """
-    counts = {
-        name: _count(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    }
-    if (counts["WORLD_SIZE"] or 1) < 2 or counts["RANK"] is None:
+    if standing() is None:
         return ALONE
     if runtime.devices not in (1, None):
         raise UsageError(
@@ -53,6 +50,16 @@ def meet(runtime: RuntimeConfig) -> World:
     return world
 
 
+def standing() -> int | None:
+    """Return the number of this process among those that torchrun started; None if it is alone.
+
+    Raises:
+        UsageError: the environment has something else in the place of these numbers.
+    """
+    rank, size, _, _ = map(_count, ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    return None if (size or 1) < 2 else rank
+
+
 def _count(name: str) -> int | None:
     """Return a whole number that the environment has; None where it has not."""
     value = os.environ.get(name)
@@ -61,7 +68,14 @@ def _count(name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def launch(story: Story, world: World, runtime: RuntimeConfig, *, apart: bool = False) -> None:
+def launch(
+    story: Story,
+    world: World,
+    runtime: RuntimeConfig,
+    *,
+    apart: bool = False,
+    advice: Advice = TRAINING,
+) -> None:
     """Have a story told by all ranks of a run.
 
     Args:
@@ -70,6 +84,7 @@ def launch(story: Story, world: World, runtime: RuntimeConfig, *, apart: bool = 
         runtime: how many there are, and how long they wait for each other.
         apart: a single rank is forked too: what ends it, such as a lack of memory, does not end
             this process, which goes on with others and imports no torch meanwhile.
+        advice: what to do where one was lost.
 
     Raises:
         VitxError: as the story ended; of several ranks, the one that went wrong first.
@@ -80,12 +95,17 @@ def launch(story: Story, world: World, runtime: RuntimeConfig, *, apart: bool = 
         story(world)
         return
     _refuse_used_gpu()
-    for restarts_left in range(runtime.max_restarts, -1, -1):
-        lost = _supervise(story, ranks, runtime)
+    restarts_left = runtime.max_restarts
+    while True:
+        supervisor = Supervisor(step_timeout_s=runtime.step_timeout_s)
+        lost = _supervise(story, ranks, runtime, supervisor, advice)
         if lost is None:
             return
-        if not restarts_left:
-            raise lost
+        # Its ranks have measured a long Ctrl-Z as time that others kept them waiting.
+        if not supervisor.was_suspended:
+            if not restarts_left:
+                raise lost
+            restarts_left -= 1
         print(f"{lost}\nbeginning again where it was saved", file=sys.stderr, flush=True)
 
 
@@ -101,7 +121,10 @@ def aside(ask: Callable[[], Value], runtime: RuntimeConfig) -> Value:
     if count_ranks(runtime) == 1:
         return ask()
     with MemoryFile() as answer:
-        lost = _supervise(lambda _: answer.write(json.dumps(ask())), 1, runtime)
+        supervisor = Supervisor(step_timeout_s=runtime.step_timeout_s)
+        lost = _supervise(
+            lambda _: answer.write(json.dumps(ask())), 1, runtime, supervisor, OTHERWISE
+        )
         if lost is not None:
             raise lost
         value: Value = json.loads(answer.read())
@@ -125,7 +148,9 @@ def count_ranks(runtime: RuntimeConfig) -> int:
     return int(said)
 
 
-def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> RankLostError | None:
+def _supervise(
+    story: Story, ranks: int, runtime: RuntimeConfig, supervisor: Supervisor, advice: Advice
+) -> RankLostError | None:
     """Have a story told once.
 
     Returns:
@@ -135,7 +160,6 @@ def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> RankLostErro
         RankLostError: one was lost after somebody had.
         VitxError: as the story ended otherwise.
     """
-    supervisor = Supervisor(step_timeout_s=runtime.step_timeout_s)
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.ExitStack() as held:
@@ -144,7 +168,7 @@ def _supervise(story: Story, ranks: int, runtime: RuntimeConfig) -> RankLostErro
             with supervisor:
                 for number in range(ranks):
                     name = f"rank {number}" if ranks > 1 else ""
-                    rank = Rank(name=name, word=files.pop(), output=files.pop())
+                    rank = Rank(name=name, advice=advice, word=files.pop(), output=files.pop())
                     if (pid := os.fork()) == 0:
                         _be_rank(story, rank, number, ranks, meeting, runtime)
                     rank.pid = pid
@@ -194,6 +218,7 @@ def _stand_apart(output: MemoryFile, number: int) -> None:
     """Leave the terminal's group, which its Ctrl-C goes to, and end with the supervisor."""
     end_with_parent()
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # `stty tostop` stops who writes from another
     for each in HANDLED:
         if signal.getsignal(each) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(each, signal.SIG_DFL)

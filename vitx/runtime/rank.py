@@ -15,7 +15,25 @@ from vitx import errors
 from vitx.errors import RankLostError, VitxError
 from vitx.runtime.memory_file import MemoryFile
 
-_AGAIN = "the same command goes on from the newest checkpoint"
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What to do where a rank was lost.
+
+    Attributes:
+        again: how to go on.
+        given_up: which setting a rank that hung has reached; empty where there is none.
+    """
+
+    again: str
+    given_up: str = ""
+
+
+TRAINING = Advice(
+    again="the same command goes on from the newest checkpoint",
+    given_up="runtime.step_timeout_s is how long that may last; ",
+)
+OTHERWISE = Advice(again="type the same again")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +89,7 @@ class Rank:
 
     Attributes:
         name: what lines for the user call it, but for its id.
+        advice: what they say to do where it was lost.
         word: where it leaves its report.
         output: where it writes what rank 0 says for all.
         pid: its id once it runs; its process group has the same.
@@ -81,6 +100,7 @@ class Rank:
     """
 
     name: str
+    advice: Advice
     word: MemoryFile
     output: MemoryFile
     pid: int = 0
@@ -140,7 +160,7 @@ class Rank:
         """Return what is said of a bug it met; the traceback is written."""
         sys.stderr.write(report.trace)
         return RankLostError(
-            f"{self._full_name} failed: {report.text} (its traceback is above); {_AGAIN}"
+            f"{self._full_name} failed: {report.text} (its traceback is above); {self.advice.again}"
         )
 
     def of_silence(self) -> RankLostError:
@@ -149,17 +169,17 @@ class Rank:
             sys.stderr.write(self.output.read())
             return RankLostError(
                 f"{self._full_name} {self.given_up} and was given up (where it stood is above); "
-                f"runtime.step_timeout_s is how long that may last; {_AGAIN}"
+                f"{self.advice.given_up}{self.advice.again}"
             )
         code = os.waitstatus_to_exitcode(self.status or 0)
         if code >= 0:
             sys.stderr.write(self.output.read())
             return RankLostError(
-                f"{self._full_name} ended without a word, exit code {code}; {_AGAIN}"
+                f"{self._full_name} ended without a word, exit code {code}; {self.advice.again}"
             )
         by = signal.Signals(-code).name
         hint = "; out of memory? smaller runtime.micro_batch" if by == "SIGKILL" else ""
-        return RankLostError(f"{self._full_name} was ended by {by}{hint}; {_AGAIN}")
+        return RankLostError(f"{self._full_name} was ended by {by}{hint}; {self.advice.again}")
 
     @property
     def _full_name(self) -> str:

@@ -37,11 +37,15 @@ class Supervisor:
 
     Args:
         step_timeout_s: how long all may be stopped by signals.
+
+    Attributes:
+        was_suspended: it stood still itself, for longer than that.
     """
 
     def __init__(self, *, step_timeout_s: float) -> None:
         self._step_timeout_s = step_timeout_s
         self._ranks: list[Rank] = []
+        self.was_suspended = False
         self._asked: list[signal.Signals] = []
         self._asked_at = float("-inf")
         self._previous: dict[int, Handler] = {}
@@ -83,11 +87,13 @@ class Supervisor:
         """
         deadline = float("inf")
         # In turns, not by the clock: a machine that was suspended has missed none of them.
-        stopped_turns = 0
+        stopped_turns, turn_at = 0, time.monotonic()
         while alive := [rank for rank in self._ranks if rank.look()]:
             if len(self._asked) > 1:
                 self._kill_all()
                 break
+            before, turn_at = turn_at, time.monotonic()
+            self.was_suspended |= turn_at - before > self._step_timeout_s
             stopped_turns = stopped_turns + 1 if all(each.is_stopped for each in alive) else 0
             if deadline < float("inf"):
                 if time.monotonic() > deadline:

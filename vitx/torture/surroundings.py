@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from vitx.torture.bench import Bench
+from vitx.torture.bench import TWO, Bench
 from vitx.torture.programs import places
 from vitx.torture.verdicts import Facts, demand
 
@@ -19,6 +19,7 @@ NAMES = (
     "l" + 199 * "o",
     "a=b,[c]{d}$e'f",
 )
+_RANK_LOST = 6
 _COLD_START_S = 120.0  # an interpreter of its own, on a machine that is busy
 _FOREIGN = {
     "TZ": "Pacific/Chatham",  # 12:45 ahead
@@ -76,4 +77,10 @@ def offline(bench: Bench) -> Facts:
     with bench.at("no-network") as place:
         program = place.train(apart={"network": True})
         demand(program.wait() == 0, "exit code 0", f"{program.code}:\n{program.text}")
+        if bench.devices > 1:  # which need the loopback interface
+            two = place.train(TWO, run=place.folder / "two", apart={"network": True})
+            two.wait()
+            told = "the loopback interface is down"
+            demand(two.code == _RANK_LOST, f"exit code {_RANK_LOST}", f"{two.code}:\n{two.text}")
+            demand(told in two.last_line, told, two.text)
         return {"sha256": place.same()}

@@ -82,7 +82,7 @@ class RuntimeConfig:
     """Several processes: ddp (each has the model) or fsdp (each a part, for one that won't fit)."""
     exact_world: bool = False
     """The same weights to the last bit on 1, 2, 4, 8 processes; costs time, which is measured."""
-    step_timeout_s: int = field(default=100, metadata={"may_change": True})
+    step_timeout_s: int = field(default=150, metadata={"may_change": True})
     """Seconds that a process may keep the others waiting before the run ends with code 6."""
     setup_timeout_s: int = field(default=300, metadata={"may_change": True})
     """The same until the first step is done."""
