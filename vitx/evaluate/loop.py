@@ -150,6 +150,8 @@ class Evaluator:
             columns = (raw.indices, raw.labels, highest, sure)
             counted = replace(_counted(logits, raw), heads=apart)
             scored.append(_Scored(counted, raw.bad, tuple(each.tolist() for each in columns)))
+        if stop():  # asked in the last batch
+            raise EvaluationStopped
         return scored
 
     def _together(self, own: list[_Scored]) -> tuple[EvalResult, PerSample]:
