@@ -155,6 +155,8 @@ class Evaluator:
             with autocast(self.precision, self.device):
                 said = model(images)
             scored.append(self._judged(said, raw))
+        if stop():  # asked in the last batch
+            raise EvaluationStopped
         return Judged.joined([each.as_plain() for each in scored])
 
     def _judged(self, said: Tensor | tuple[Tensor, Tensor], raw: RawBatch) -> Judged:
