@@ -159,12 +159,12 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     names = _names(config)
     checkpoint, step = find_checkpoint(config, run)
     weights = choose_weights(config.weights, checkpoint)
-    settings = _settings(config, trained, record)
+    settings = settings_of(config, trained, record)
     suites, classes = find_suites(config, trained, record, names)
     machine = settle_machine(settings, world)
     model = make_model(settings, num_classes=len(classes), device=machine.device)
     load_weights(model, checkpoint / f"{weights}.safetensors")
-    _refuse_head(config, model)
+    refuse_head(config, model)
     return Scoring(
         config=settings,
         checkpoint=checkpoint,
@@ -178,7 +178,12 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     )
 
 
-def _refuse_head(config: EvalConfig, model: nn.Module) -> None:
+def refuse_head(config: EvalConfig, model: nn.Module) -> None:
+    """Refuse a choice of head where there is none.
+
+    Raises:
+        UsageError: one was chosen, and the model has one head.
+    """
     if config.head is not None and not heads.has_two(model):
         raise UsageError(f"head={config.head.name}: this model has one head; leave it out")
 
@@ -200,7 +205,7 @@ def find_scoring_problems(
     if (record := tried(run.known_record)) is not None:
         for name in names or ():
             tried(lambda name=name: find_suites(config, trained, record, [name]))  # type: ignore[misc]
-        tried(lambda: settle_machine(_settings(config, trained, record)))
+        tried(lambda: settle_machine(settings_of(config, trained, record)))
 
 
 def _names(config: EvalConfig) -> list[str]:
@@ -290,7 +295,7 @@ def choose_weights(wanted: Weights, checkpoint: Path) -> str:
     return "ema" if has_ema and wanted is not Weights.model else "model"
 
 
-def _settings(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) -> TrainConfig:
+def settings_of(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) -> TrainConfig:
     """Return the run's settings with what evaluation may change; else as training evaluated."""
     environment = record.get("environment") or {}
     dataset = dataclasses.replace(trained.dataset, workers=config.workers)
