@@ -159,10 +159,11 @@ def _draw(said: Said, place: Path, prediction: Prediction) -> dict[str, Any]:
 
     assert said.attention is not None and said.shown is not None  # noqa: S101 (both or none)
     shares = said.attention.patches[0].numpy()
+    ends = f"from {shares.min():.6g} to {shares.max():.6g}, black is 0"
     texts = {
         "Software": "vitx predict",
         "Source": f"{prediction.checkpoint}, weights {prediction.weights} {prediction.sha256}",
-        "Description": f"{prediction.way}; dark is {shares.min():.6g}, bright {shares.max():.6g}",
+        "Description": f"{prediction.way}; {ends}",
     }
     write_bytes(place, draw_beside(said.shown, shares, texts))
     return {

@@ -55,18 +55,17 @@ def find_given(words: Iterable[str]) -> Given:
     names: list[str] = []
     notes: list[str] = []
     for word in words:
-        path = Path(word)
-        if word == STDIN or path.is_file():
+        if word == STDIN or os.path.isfile(word):
             names.append(word)
-        elif path.is_dir():
+        elif os.path.isdir(word):
             others: Counter[str] = Counter()
-            names.extend(_in_folder(path, others))
+            names.extend(_in_folder(Path(word), others))
             if others:
                 kinds = listed([f"{count} {suffix}" for suffix, count in sorted(others.items())])
                 where = visible_line(word)
                 notes.append(f"{others.total()} files below {where} are no pictures: {kinds}")
-        elif os.path.lexists(path):
-            raise UsageError(f"{visible_line(word)}: expected a file or a folder")
+        elif os.path.exists(word):
+            raise UsageError(f"{visible_line(word)}: expected a file or a folder; - takes a pipe")
         else:
             raise UsageError(f"{visible_line(word)}: expected a picture, found nothing there")
     return Given(names=tuple(names), notes=tuple(notes))

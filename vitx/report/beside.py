@@ -21,12 +21,13 @@ def draw_beside(
 ) -> bytes:
     """Draw a picture and, to the right of it, a map over the same places.
 
-    The map has a square of one colour for each patch, dark where it is lowest and bright where it
-    is highest in this picture; nothing is smoothed.
+    The map has a square of one colour for each patch, from black for nothing to the brightest for
+    the most in this picture: where all patches have about the same, all are about as bright.
+    Nothing is smoothed.
 
     Args:
         picture: of mode L or RGB.
-        shares: [H, W] values of its patches.
+        shares: [H, W] values of its patches, none below 0.
         texts: kept in the file under these keywords.
 
     Returns:
@@ -46,8 +47,8 @@ def draw_beside(
 
 
 def _coloured(shares: npt.NDArray[np.float64]) -> Image.Image:
-    spread = float(np.ptp(shares))
-    place = (shares - shares.min()) / spread if spread > 0 else np.zeros_like(shares)
+    most = float(shares.max())
+    place = shares / most if most > 0 else np.zeros_like(shares)
     at = np.linspace(0, 1, len(_COLOURS))
     planes = [np.interp(place, at, channel) for channel in zip(*_COLOURS, strict=True)]
     return Image.fromarray(np.stack(planes, -1).round().astype(np.uint8))

@@ -128,8 +128,8 @@ class PredictConfig:
     json: bool = False
     """One JSON object a line for each picture, and nothing else on stdout."""
     attention: str | None = field(default=None, metadata={"path": True})
-    """Folder for a PNG of each picture, as the model saw it beside its attention map; true is the
-    folder attention."""
+    """Folder for a PNG of each picture, as the model saw it beside its attention map (ViT, DeiT:
+    rollout; XCiT: class attention); true is the folder attention."""
     crop: EvalCrop = EvalCrop.own
     """What of a picture is shown, as of vitx eval: own, c875, c900, c950, c1000 or squash."""
     batch_size: int | None = None
