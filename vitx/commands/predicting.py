@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vitx.checkpoint.manifest import read_manifest
+from vitx.checkpoint.manifest import sha256_of
 from vitx.commands.scoring import choose_weights, find_checkpoint, refuse_head, settings_of
 from vitx.config.schema import EvalConfig, PredictConfig, TrainConfig
 from vitx.data.augment import EvalTransform, build_eval_transform
@@ -184,7 +184,7 @@ def prepare(config: PredictConfig, run: RunDir, trained: TrainConfig) -> Predict
         settings=settings,
         checkpoint=checkpoint,
         weights=weights,
-        sha256=read_manifest(checkpoint)["files"][file.name]["sha256"],
+        sha256=sha256_of(file),  # a manifest from elsewhere need not name it
         classes=classes,
         transform=transform,
         model=model,

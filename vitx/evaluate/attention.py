@@ -115,7 +115,8 @@ def attention_map(model: nn.Module, images: Tensor) -> AttentionMap:
     No random numbers are drawn.
 
     Args:
-        model: on the device of the pictures; see `find_way`.
+        model: on the device of the pictures, neither compiled, which passes hooks by, nor wrapped;
+            see `find_way`.
         images: [B, C, H px, W px].
 
     Returns:
