@@ -30,6 +30,7 @@ VERBS = {
     "check": "everything but the training: vitx check model=xcit_s12; vitx check eval run=runs/x",
     "doctor": "what is wrong with this environment, and what mends it: vitx doctor model=deit_b",
     "eval": "measure a run again: vitx eval run=runs/x",
+    "predict": "what is in pictures, by a run: vitx predict cat.jpg photos/ run=runs/x",
     "compare": "are runs really different? vitx compare runs/a runs/b",
     "sweep": "where the jobs of a sweep stand, or go on with it: vitx sweep status|resume",
     "models": "list the models with their size and published results: vitx models 'xcit_*'",
@@ -41,7 +42,7 @@ VERBS = {
 """Every verb with its one line of help; `vitx.commands` has a module of each name."""
 
 # Hydra composes nothing for them.
-_PLAIN = {"compare", "models", "recipe", "torture", "import", "sweep"}
+_PLAIN = {"compare", "predict", "models", "recipe", "torture", "import", "sweep"}
 _LOOKING = {"check", "doctor"}  # verbs that take the words of another
 _CONFIG_PACKAGES = {"hydra", "omegaconf", "yaml"}
 _CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended

@@ -235,7 +235,7 @@ def test_an_evaluation_is_checked(
 
     assert main(["check", "eval", "run=run"]) == 0
     said = capsys.readouterr().out
-    assert "on 21 pictures of 'val'" in said
+    assert "val: 21 pictures of 'val'" in said
     assert "\ntime  " in said
     wrong = ["checkpoint=7", "weights=ema", "dataset=folder", "dataset.path=gone", "suite=../x"]
     assert main(["check", "eval", "run=run", *wrong]) == 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitx.config.schema import AugmentationConfig, Crop
-from vitx.data.augment import PictureFormat, build_train_transform
+from vitx.data.augment import PictureFormat, build_eval_transform, build_train_transform
 from vitx.data.images import LabelledImages
 from vitx.data.samples import (
     BadImagePolicy,
@@ -22,6 +22,7 @@ from vitx.errors import DataError
 from vitx.records import SampleKey
 
 JUNK = b"no picture"
+PLAIN = PictureFormat(image_px=4, mean=(0.0,) * 3, std=(1.0,) * 3)
 STILL = AugmentationConfig(crop=Crop.resize, hflip=0.0)
 # All that draws, with every generator: torch's, numpy's and Python's.
 LIVELY = AugmentationConfig(auto_augment="rand-m9-mstd0.5-inc1", erase_prob=0.5)
@@ -46,8 +47,7 @@ def split(table, picture):
 
 
 def transform(config):
-    plain = PictureFormat(image_px=4, mean=(0.0,) * 3, std=(1.0,) * 3)
-    return build_train_transform(config, plain, mirror=True)
+    return build_train_transform(config, PLAIN, mirror=True)
 
 
 def samples(images, *, seed=0, config=STILL):
@@ -119,7 +119,7 @@ def test_none_but_bad_pictures_leave_the_place_empty(split):
 def test_evaluation_puts_nothing_in_its_place(split):
     images = split(5, bad={3})
     decoder = Decoder(images=images, channels=3, max_pixels=100)
-    found = EvalSamples(decoder, transform(STILL))
+    found = EvalSamples(decoder, build_eval_transform(STILL, PLAIN))
     assert len(found) == 5
     assert [shade(found[row]) for row in (0, 1, 2, 4)] == [0, 1, 2, 4]
     assert found[3].image.numel() == 0
@@ -128,7 +128,8 @@ def test_evaluation_puts_nothing_in_its_place(split):
 
 def test_too_large_a_picture_is_bad(split):
     decoder = Decoder(images=split(2), channels=3, max_pixels=15)
-    found = EvalSamples(decoder, transform(STILL))[0]
+    seen = build_eval_transform(STILL, PLAIN)
+    found = EvalSamples(decoder, seen)[0]
     assert found.bad == (BadRow(0, "16 pixels (4 x 4), more than max_pixels=15"),)
 
 

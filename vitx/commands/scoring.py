@@ -163,11 +163,11 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     names, record = _names(config), world.first(run.known_record)
     found = world.first(lambda: [each.as_plain() for each in _members(config, run, trained)])
     members = tuple(map(Member.restore, found))
-    settings = _settings(config, trained, record)
+    settings = settings_of(config, trained, record)
     classes = find_classes(trained, record)
     machine = settle_machine(settings, world)
     model = build(members, config.combine, classes=len(classes), settings=settings, machine=machine)
-    _refuse_head(config, model)
+    refuse_head(config, model)
     suites = find_suites(config, trained, classes, names, patch_px=patch_unit(model))
     suffix = suffix_of(members, config.combine, config.crop)
     suites = tuple(dataclasses.replace(each, name=each.name + suffix) for each in suites)
@@ -203,7 +203,12 @@ def _refuse_other_classes(member: Member, classes: list[str] | None) -> None:
         raise UsageError(f"also={member.run}: it was trained on other classes, or in another order")
 
 
-def _refuse_head(config: EvalConfig, model: nn.Module) -> None:
+def refuse_head(config: EvalConfig, model: nn.Module) -> None:
+    """Refuse a choice of head where there is none.
+
+    Raises:
+        UsageError: one was chosen, and the model has one head.
+    """
     if config.head is not None and not heads.has_two(model):
         raise UsageError(f"head={config.head.name}: this model has one head; leave it out")
 
@@ -226,7 +231,7 @@ def find_scoring_problems(
         if (classes := tried(lambda: find_classes(trained, record))) is not None:
             for name in names or ():
                 tried(partial(find_suites, config, trained, classes, [name]))
-        tried(lambda: settle_machine(_settings(config, trained, record)))
+        tried(lambda: settle_machine(settings_of(config, trained, record)))
 
 
 def _names(config: EvalConfig) -> list[str]:
@@ -317,7 +322,7 @@ def find_checkpoint(config: EvalConfig, run: RunDir) -> tuple[Path, int]:
     return folder, step
 
 
-def _settings(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) -> TrainConfig:
+def settings_of(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) -> TrainConfig:
     """Return the run's settings with what evaluation may change; else as training evaluated."""
     environment = record.get("environment") or {}
     dataset = dataclasses.replace(trained.dataset, workers=config.workers)

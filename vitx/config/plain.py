@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def read(verb: str, words: Sequence[str], schema: type[Config]) -> Config:
         name, equal, text = word.partition("=")
         if name not in known and free and free[0].repeated and _is_path(word):
             equal = ""  # of its name: the runs of a sweep are called after their settings
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             raise UsageError(f"{word}: no such flag; vitx {verb} --help lists the settings")
         if equal and name not in known:
             raise UsageError(unknown_setting(verb, name))
@@ -81,4 +82,6 @@ def _value(verb: str, setting: Setting, text: str) -> Any:
 
 
 def _enum(verb: str, name: str) -> Any:
-    return typing.get_type_hints(schema_of(verb))[name]
+    hint = typing.get_type_hints(schema_of(verb))[name]
+    parts = (part for part in typing.get_args(hint) if part is not types.NoneType)
+    return next(parts, hint)  # of `Head | None`, Head

@@ -74,7 +74,7 @@ def _read_split(split: Path, others: Counter[str], *, allow_empty: bool = False)
         raise DataError(f"{split}: expected one folder per class, found none")
     files, numbers = [], []
     for number, name in enumerate(classes):
-        found = sorted(_pictures(split / name, others, ()))
+        found = sorted(pictures_below(split / name, others))
         if not found and not allow_empty:
             wanted = " ".join(sorted(EXTENSIONS))
             where = visible_line(str(split / name))
@@ -106,9 +106,22 @@ def _as_split(split: Path, files: list[str], numbers: np.ndarray, classes: list[
     )
 
 
-def _pictures(
-    folder: Path, others: Counter[str], above: tuple[tuple[int, int], ...]
+def pictures_below(
+    folder: Path, others: Counter[str], above: tuple[tuple[int, int], ...] = ()
 ) -> Iterator[str]:
+    """Yield the paths of the pictures in a folder and those below it, in no order.
+
+    Args:
+        folder: where to look; hidden files and folders are passed over, symbolic links followed.
+        others: counts the files that are no pictures, by their extension.
+        above: device and inode of the folders on the way to it.
+
+    Yields:
+        Paths that begin with that of the folder.
+
+    Raises:
+        DataError: a folder can't be listed, or a link leads back.
+    """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -116,7 +129,7 @@ def _pictures(
         raise DataError(f"{where}: a symbolic link leads back to a folder above it")
     for entry in _entries(folder):
         if entry.is_dir():
-            yield from _pictures(Path(entry.path), others, (*above, here))
+            yield from pictures_below(Path(entry.path), others, (*above, here))
         elif _suffix(entry.name) in EXTENSIONS:
             yield entry.path
         else:

@@ -73,7 +73,7 @@ class LabelledImages:
         path = picture["path"].as_py()
         if path is None:
             raise BadImageError("no picture (null)")
-        return _read(path)
+        return read_encoded(path)
 
     def describe(self, index: int) -> str:
         """Name picture `index` for an error, such as `train row 17 (rose/3.jpg)`."""
@@ -152,7 +152,12 @@ def _file_size(path: str | None) -> int:
         return -1
 
 
-def _read(path: str) -> bytes:
+def read_encoded(path: str) -> bytes:
+    """Return a picture's file as it is.
+
+    Raises:
+        BadImageError: it is no regular file, or can't be read.
+    """
     try:
         # A path may come out of a stranger's parquet: a pipe or device would never end.
         if not stat.S_ISREG(os.stat(path).st_mode):

@@ -143,6 +143,36 @@ class CompareConfig:
 
 
 @dataclass(kw_only=True)
+class PredictConfig:
+    """`vitx predict`: name what is in pictures, with probabilities; look at its attention."""
+
+    pictures: list[str] = field(default_factory=list, metadata={"positional": FILE, "path": True})
+    """Picture files and folders of them, which are searched all the way down; - is the picture that
+    comes in by stdin."""
+    run: str | None = field(default=None, metadata={"path": True})
+    """Run directory; null is the newest one."""
+    checkpoint: str = "last"
+    """last, best, or a step number."""
+    weights: Weights = Weights.auto
+    """model, ema, or auto: ema where the run kept one."""
+    head: Head | None = None
+    """Of a distillation token: mean_logits, mean_softmax, class_head, distill_head."""
+    top: int = 5
+    """How many classes to name, the likeliest first."""
+    json: bool = False
+    """One JSON object a line for each picture, and nothing else on stdout."""
+    attention: str | None = field(default=None, metadata={"path": True})
+    """Folder for a PNG of each picture, as the model saw it beside its attention map (ViT, DeiT:
+    rollout; XCiT: class attention); true is the folder attention."""
+    crop: EvalCrop = EvalCrop.own
+    """What of a picture is shown, as of vitx eval: own, c875, c900, c950, c1000 or squash."""
+    batch_size: int | None = None
+    """Pictures per forward pass; null is what training evaluated with."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+
+@dataclass(kw_only=True)
 class ImportConfig:
     """`vitx import`: turn a file of weights from elsewhere into safetensors; it is not run."""
 
