@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitx.errors import DataError
+from vitx.evaluate.metrics import ranks
 
 ROWS_AT_ONCE = 16384
 """Rows of features that are looked at together where all of them would take too much memory."""
@@ -61,13 +62,9 @@ class Answers:
         """
         check_labels(labels, scores.shape[1])
         labels = labels.to(scores.device)
-        own = scores.gather(1, labels[:, None])
-        before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-        # A score that is NaN is ahead of everything, and one's own has everything ahead of it.
-        ahead = ~(scores <= own) | ((scores == own) & before)
         prediction = scores.argmax(1)
         if log_probabilities is None:
-            confidence = loss = brier = torch.full_like(own[:, 0], math.nan, dtype=torch.float64)
+            confidence = loss = brier = torch.full((len(scores),), math.nan, dtype=torch.float64)
         else:
             probabilities = log_probabilities.exp()
             right = probabilities.gather(1, labels[:, None])[:, 0]
@@ -77,7 +74,7 @@ class Answers:
         return cls(
             label=labels.cpu(),
             prediction=prediction.cpu(),
-            rank=ahead.sum(1, dtype=torch.int32).cpu(),
+            rank=ranks(scores, labels).int().cpu(),
             confidence=confidence.to("cpu", torch.float32),
             loss=loss.to("cpu", torch.float64) + 0.0,  # of a certainty 0, not -0
             brier=brier.to("cpu", torch.float64),
