@@ -19,6 +19,7 @@ def test_the_newest_are_kept(
     every: str, keep: int, expected: list[int], pictures: Path, tmp_path: Path
 ) -> None:
     words = (f"checkpoint.every={every}", f"checkpoint.keep={keep}", "evaluation.every=100ep")
+    words = (*words, "checkpoint.background=false")  # none is passed over for a newer one
     train(*TINY, f"dataset.path={pictures}", f"run_dir={tmp_path / 'run'}", *words)
 
     assert steps(tmp_path / "run") == expected

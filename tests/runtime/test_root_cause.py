@@ -7,26 +7,37 @@ from pathlib import Path
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from tests.train.programs import until
 from vitx.errors import DataError, Preempted, RankLostError, VitxError
 from vitx.runtime.root_cause import leave_word
 
 
-def left_by(rank: int, error: VitxError, folder: Path) -> tuple[ProcessFailure, float]:
-    """Return what torchrun reads of a rank that ends so, and the seconds it took to end."""
-    file, began = folder / f"error-{rank}.json", time.monotonic()
-    if (pid := os.fork()) == 0:
-        os.environ |= {"RANK": str(rank), "TORCHELASTIC_ERROR_FILE": str(file)}
-        leave_word(error, f"vitx train: {error}", error.exit_code)
-        os._exit(error.exit_code)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return ProcessFailure(rank, pid, code, str(file)), time.monotonic() - began
+def left_by(*errors: VitxError, folder: Path) -> list[tuple[ProcessFailure, float]]:
+    """Return what torchrun reads of ranks that end so, and the seconds each took to end.
+
+    Each begins when the one before is told, and not when it has ended.
+    """
+    begun = []
+    for rank, error in enumerate(errors):
+        file, began = folder / f"error-{rank}.json", time.monotonic()
+        if (pid := os.fork()) == 0:
+            os.environ |= {"RANK": str(rank), "TORCHELASTIC_ERROR_FILE": str(file)}
+            leave_word(error, f"vitx train: {error}", error.exit_code)
+            os._exit(error.exit_code)
+        until(lambda file=file: file.exists(), what="its word")
+        begun.append((pid, file, began))
+    found = []
+    for rank, (pid, file, began) in enumerate(begun):
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        found.append((ProcessFailure(rank, pid, code, str(file)), time.monotonic() - began))
+    return found
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_consequence_is_later_than_a_cause_that_is_told_after_it(tmp_path: Path) -> None:
-    consequence, waited_s = left_by(0, RankLostError("another was lost"), tmp_path)
-    cause, _ = left_by(1, DataError("x.png is damaged"), tmp_path)
+    (consequence, waited_s), (cause, _) = left_by(
+        RankLostError("another was lost"), DataError("x.png is damaged"), folder=tmp_path
+    )
     told = ChildFailedError("vitx", {0: consequence, 1: cause})
 
     assert told.get_first_failure() == (1, cause)
@@ -37,8 +48,9 @@ def test_a_consequence_is_later_than_a_cause_that_is_told_after_it(tmp_path: Pat
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_who_is_stopped_of_a_cause_is_later_than_it(tmp_path: Path) -> None:
-    stopped, waited_s = left_by(0, Preempted("stopped by SIGTERM"), tmp_path)
-    cause, _ = left_by(1, DataError("x.png is damaged"), tmp_path)
+    (stopped, waited_s), (cause, _) = left_by(
+        Preempted("stopped by SIGTERM"), DataError("x.png is damaged"), folder=tmp_path
+    )
 
     assert ChildFailedError("vitx", {0: stopped, 1: cause}).get_first_failure() == (1, cause)
     assert waited_s < 1  # its end is asked for
