@@ -58,7 +58,7 @@ def test_asked_to_stop_it_writes_nothing(
     pictures: Path,
     vitx: Programs,
 ) -> None:
-    words = (f"run={trained}", f"devices={devices}", "suite=stopped", "batch_size=4")
+    words = (f"run={trained}", f"devices={devices}", "suite=[stopped]", "batch_size=4")
     with held(pictures / "val/cow/06.png") as somebody_waits:
         program = vitx("eval", *words, "dataset=folder", f"dataset.path={pictures}")
         program.reaches(somebody_waits, what="a picture")

@@ -97,7 +97,7 @@ def test_evaluation_needs_no_training_data(copy: Path, pictures: Path, tmp_path:
     train(*TINY, f"dataset.path={copy}", f"run_dir={run_dir}", "epochs=2st")
     shutil.rmtree(copy)
 
-    evaluate(f"run={run_dir}", "suite=again", "dataset=folder", f"dataset.path={pictures}")
+    evaluate(f"run={run_dir}", "suite=[again]", "dataset=folder", f"dataset.path={pictures}")
 
     recorded, again = read(run_dir / "result.json"), read(run_dir / "eval/again.json")
     assert (again["top1"], again["loss"]) == (recorded["top1"], recorded["loss"])

@@ -229,7 +229,7 @@ def find_scoring_problems(
     tried(lambda: choose_weights(config.weights, find_checkpoint(config, run)[0]))
     if (record := tried(run.known_record)) is not None:
         if (classes := tried(lambda: find_classes(trained, record))) is not None:
-            for name in names or ():
+            for name in names or [OWN]:
                 tried(partial(find_suites, config, trained, classes, [name]))
         tried(lambda: settle_machine(settings_of(config, trained, record)))
 
