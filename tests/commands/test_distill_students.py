@@ -34,8 +34,8 @@ def test_each_head_and_fusion_is_told_apart(words: tuple[str, ...], tmp_path: Pa
         assert row[f"val_ema/{head}/top1"] == result["heads"][head]["top1"]
 
     for head in HEADS:
-        evaluate(f"run={tmp_path / 'run'}", f"head={head}", f"suite=[{head}]")
-        scored = read(tmp_path / f"run/eval/{head}.json")
+        evaluate(f"run={tmp_path / 'run'}", f"head={head}")
+        scored = read(tmp_path / f"run/eval/val-{head}.json")
         assert scored["head"] == head
         for name in ("top1", "top5", "loss", "count"):
             assert scored[name] == result["heads"][head][name]

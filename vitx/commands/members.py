@@ -132,19 +132,19 @@ def find_others(config: EvalConfig, first: Member) -> list[Member]:
     return found
 
 
-def suffix_of(members: Sequence[Member], combine: EvalCombine, crop: EvalCrop) -> str:
+def suffix_of(config: EvalConfig, members: Sequence[Member]) -> str:
     """Return what the names of results have behind that of the suite: none takes another's place.
 
-    Nothing is added for one checkpoint that is shown what training showed it.
+    Nothing is added for one checkpoint that is shown and asked what training showed and asked it.
     """
-    parts = []
+    parts = [] if config.head is None else [config.head.name]
     if (steps := len(members[0].steps)) > 1:
         parts.append(f"average{steps}")
     if len(members) > 1:
-        what = "ensemble" if combine is EvalCombine.probabilities else "soup"
+        what = "ensemble" if config.combine is EvalCombine.probabilities else "soup"
         parts.append(f"{what}{len(members)}")
-    if crop is not EvalCrop.own:
-        parts.append(crop.name)
+    if config.crop is not EvalCrop.own:
+        parts.append(config.crop.name)
     return "".join(f"-{part}" for part in parts)
 
 

@@ -169,7 +169,7 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     model = build(members, config.combine, classes=len(classes), settings=settings, machine=machine)
     refuse_head(config, model)
     suites = find_suites(config, trained, classes, names, patch_px=patch_unit(model))
-    suffix = suffix_of(members, config.combine, config.crop)
+    suffix = suffix_of(config, members)
     suites = tuple(dataclasses.replace(each, name=each.name + suffix) for each in suites)
     for px in {part.image_px for suite in suites for part in suite.parts} - {None}:
         dataset = dataclasses.replace(settings.dataset, image_px=px)  # else it ends in the middle
