@@ -14,6 +14,8 @@ from torch import nn
 
 from tests.train.tiny import CLASSES, LOADERS_FORK, TINY, checkpoint, evaluate, read, train
 from vitx.errors import DataError, UsageError, VitxError
+from vitx.evaluate.stored import load
+from vitx.runs import RunDir
 from vitx.runtime.torchvision_ops import declare_missing_ops
 
 pytestmark = LOADERS_FORK
@@ -101,6 +103,13 @@ def test_every_corruption_and_severity(runs: list[Path]) -> None:
     assert found["corruptions"]["accuracy"]["value"] == pytest.approx(np.mean(tops))
     assert found["corruptions"]["mce"] is None  # AlexNet never saw these classes
     assert {part["severity"] for part in found["parts"]} == {1, 2, 3, 4, 5}
+
+
+def test_results_of_several_parts_are_not_compared(runs: list[Path]) -> None:
+    for run in runs:
+        evaluate(f"run={run}", "workers=0", "suite=[resolution]")
+    with pytest.raises(UsageError, match="suite=resolution: 4 results on the same pictures"):
+        load(RunDir(runs[0]), "resolution")
 
 
 def test_at_other_sizes_the_own_one_is_as_it_was(runs: list[Path]) -> None:

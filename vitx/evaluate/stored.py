@@ -78,14 +78,19 @@ def load(run: RunDir, suite: str) -> Stored:
         The result.
 
     Raises:
-        UsageError: the run has no such result.
+        UsageError: the run has no such result, or it has several parts.
         StorageError: it is damaged.
     """
     file = run.evaluation(suite)
     table_file = file.with_suffix(".parquet")
     if not file.is_file() or not table_file.is_file():
         raise UsageError(_missing(run, suite))
-    numbers, columns = read_json(file), _columns(table_file)
+    numbers = read_json(file)
+    if parts := numbers.get("parts"):
+        raise UsageError(
+            f"suite={suite}: {len(parts)} results on the same pictures, and a comparison takes one"
+        )
+    columns = _columns(table_file)
     classes = run.read_record().get("classes") if run.record.is_file() else None
     stored = Stored(
         run=run.path,
