@@ -68,11 +68,9 @@ def of_evaluation(bench: Bench) -> Facts:
         found = []
         for ranks in numbers:
             on = (f"device={bench.device}", f"devices={ranks}")
-            words = (f"run={place.run}", f"suite=of-{ranks}", "batch_size=4", *on)
-            place.start.done("eval", *words)
-            numbers_said = read(place.run / f"eval/of-{ranks}.json")
-            numbers_said.pop("suite", None)
-            found.append((numbers_said, pq.read_table(place.run / f"eval/of-{ranks}.parquet")))
+            place.start.done("eval", f"run={place.run}", "batch_size=4", *on)
+            said = place.run / "eval"
+            found.append((read(said / "val.json"), pq.read_table(said / "val.parquet")))
         for ranks, (said, table) in zip(numbers, found, strict=True):
             demand_equal(said, found[0][0], f"the result of one process on {ranks},")
             demand_equal(table.equals(found[0][1]), True, f"equal predictions on {ranks} processes")
