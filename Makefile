@@ -25,7 +25,7 @@ train: $(STAMP)  ## train the default experiment: make train ARGS='model=xcit_s1
 test: $(STAMP)  ## the tests of two minutes
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
-test-thorough: $(STAMP)  ## the tests of eight minutes more: programs, recipes, teachers, servers
+test-thorough: $(STAMP)  ## the tests of ten minutes more: programs, recipes, teachers, servers
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m 'thorough and not slow' $(ARGS)
 
 test-slow: $(STAMP)  ## the tests of half an hour: kills, world sizes, sweeps

@@ -12,7 +12,7 @@ from vitx.torture.verdicts import Lacking
 wait_politely()
 
 TESTS = Path(__file__).parent
-# What takes a test run from two minutes to nine: programs, teachers, recipes, published sizes.
+# What takes a test run from two minutes to twelve: programs, teachers, recipes, published sizes.
 THOROUGH = frozenset(
     {
         "callbacks/test_guard.py",
@@ -35,6 +35,7 @@ THOROUGH = frozenset(
         "commands/test_touched.py",
         "commands/test_train.py",
         "data/test_hub_network.py",
+        "doctor/test_communication.py",
         "evaluate/corruptions/test_corrupt.py",
         "evaluate/corruptions/test_mce.py",
         "evaluate/corruptions/test_procedures.py",
@@ -52,14 +53,17 @@ THOROUGH = frozenset(
         "evaluate/test_ranks.py",
         "loggers/test_wandb.py",
         "models/test_build.py",
+        "models/test_distillation_token.py",
         "models/test_foreign.py",
         "models/test_published_sizes.py",
         "objectives/test_encoding.py",
         "runtime/test_ranks.py",
         "runtime/test_signals.py",
         "runtime/test_stand_by.py",
+        "security/test_configs.py",
         "security/test_hydra_section.py",
         "security/test_names.py",
+        "security/test_secrets.py",
         "security/test_unpickling.py",
         "teaching/test_identity.py",
         "test_cli.py",
@@ -71,6 +75,7 @@ THOROUGH = frozenset(
         "torture/test_torture.py",
         "train/test_exact_resume.py",
         "train/test_exact_variants.py",
+        "train/test_exact_world.py",
         "train/test_scarce.py",
         "train/test_sharded.py",
         "train/test_world.py",
