@@ -6,7 +6,7 @@ Shapes: N samples, B batch, C classes of the model, K of them that count.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitx.evaluate.metrics import brier_scores, losses, ranks
-from vitx.evaluate.probes.answers import Answers
+from vitx.evaluate.answers import Answers, ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +79,9 @@ class PerSample:
 
     @classmethod
     def of_answers(cls, rows: Tensor, answers: Answers) -> PerSample:
-        """Return what a classifier of frozen features said of [N] rows."""
-        columns = {name: getattr(answers, name) for name in _ANSWERED}
-        plain = {name: column.tolist() for name, column in columns.items()}
-        correct = (answers.rank == 0).tolist()
-        return cls.joined([{"index": rows.tolist(), "correct": correct, **plain}])
+        """Return what a classifier said of [N] rows, in the order given."""
+        said = {name: getattr(answers, name).numpy() for name in _ANSWERED}
+        return cls(index=rows.numpy(), correct=said["rank"] == 0, **said)
 
     @classmethod
     def nothing(cls) -> PerSample:
@@ -122,29 +119,18 @@ def judge(logits: Tensor, labels: Tensor, rows: Tensor, rules: Rules = PLAIN) ->
     if rules.among is not None:
         among = torch.tensor(rules.among)
         scores, own = scores[:, among], torch.searchsorted(among, labels)
-    rank = ranks(scores, own)
-    highest = scores.argmax(1)
-    correct = rank == 0
+    said = replace(Answers.of_logits(scores, own), label=labels)
+    if rules.among is not None:
+        said = replace(said, prediction=among[said.prediction])
     if rules.accepted is not None:
-        rank = _best_rank(scores, rows, rules)
-        correct = rank == 0
-    sure = scores.softmax(1).gather(1, highest[:, None]).squeeze(1)
-    return PerSample(
-        index=rows.numpy(),
-        label=labels.numpy(),
-        prediction=(highest if rules.among is None else among[highest]).numpy(),
-        correct=correct.numpy(),
-        rank=rank.int().numpy(),
-        confidence=sure.float().numpy(),
-        loss=losses(scores, own).numpy(),
-        brier=brier_scores(scores, own).numpy(),
-    )
+        said = replace(said, rank=_best_rank(scores, rows, rules.accepted))
+    return PerSample.of_answers(rows, said)
 
 
-def _best_rank(scores: Tensor, rows: Tensor, rules: Rules) -> Tensor:
+def _best_rank(scores: Tensor, rows: Tensor, accepted: Sequence[Sequence[int]]) -> Tensor:
     """Return [B] places of the best of the accepted classes."""
     best = []
     for one, row in zip(scores, rows.tolist(), strict=True):
-        right = torch.tensor(rules.accepted[row])  # type: ignore[index]
+        right = torch.tensor(accepted[row])
         best.append(ranks(one.expand(len(right), -1), right).min())
-    return torch.stack(best) if best else torch.zeros(0, dtype=torch.int64)
+    return torch.stack(best).int()

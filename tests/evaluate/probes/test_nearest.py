@@ -11,9 +11,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from vitx.errors import DataError, UsageError
+from vitx.evaluate.answers import Answers
 from vitx.evaluate.probes import nearest as search
 from vitx.evaluate.probes.nearest import Neighbours, nearest
-from vitx.evaluate.probes.vote import classify, vote
+from vitx.evaluate.probes.vote import vote
 
 N, Q, D, C = 700, 90, 24, 7
 SMALL = 40_000  # bytes: tiles of 64 rows and 16 queries, groups of some queries
@@ -194,7 +195,7 @@ def test_votes_are_those_of_scikit_learn(k: int, classes: int) -> None:
     found = nearest(bank, queries, k=200)
     shares = vote(found, known, k=k, num_classes=classes)
     np.testing.assert_allclose(shares.numpy(), expected, atol=1e-12)
-    answers = classify(found, known, wanted, ks=[k], num_classes=classes)[k]
+    answers = Answers.of(shares, wanted, log_probabilities=shares.log())
     np.testing.assert_array_equal(answers.prediction, expected.argmax(1))
     assert answers.top(1) == pytest.approx(
         100 * theirs.score(queries.double().numpy(), wanted.numpy())
@@ -202,23 +203,11 @@ def test_votes_are_those_of_scikit_learn(k: int, classes: int) -> None:
 
 
 def test_several_k_are_answered_from_one_search() -> None:
-    bank, queries, known, wanted = drawn(N, 27), drawn(Q, 28), labels(N, 29), labels(Q, 30)
-    together = classify(
-        nearest(bank, queries, k=200), known, wanted, ks=(10, 20, 100, 200), num_classes=C
-    )
-    for k, answers in together.items():
-        alone = classify(nearest(bank, queries, k=k), known, wanted, ks=[k], num_classes=C)[k]
-        for name in ("prediction", "rank", "confidence", "loss", "brier"):
-            assert torch.equal(getattr(alone, name), getattr(answers, name))
-
-
-def test_votes_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, known, wanted = nearest(drawn(N, 1), drawn(Q, 2), k=20), labels(N, 3), labels(Q, 4)
-    whole = classify(found, known, wanted, ks=[20], num_classes=C)[20]
-    monkeypatch.setattr("vitx.evaluate.probes.vote._VOTES_BYTES", 1)
-    parts = classify(found, known, wanted, ks=[20], num_classes=C)[20]
-    assert torch.equal(whole.brier, parts.brier)
-    assert parts.count == Q
+    bank, queries, known = drawn(N, 27), drawn(Q, 28), labels(N, 29)
+    found = nearest(bank, queries, k=200)
+    for k in (10, 20, 100, 200):
+        alone = vote(nearest(bank, queries, k=k), known, k=k, num_classes=C)
+        assert torch.equal(vote(found, known, k=k, num_classes=C), alone)
 
 
 def test_a_small_bank_votes_as_a_whole_and_cold_votes_stay_finite() -> None:
@@ -229,13 +218,12 @@ def test_a_small_bank_votes_as_a_whole_and_cold_votes_stay_finite() -> None:
     assert shares.isfinite().all()
     torch.testing.assert_close(shares.sum(1), torch.ones(6, dtype=torch.float64))
     assert torch.equal(shares.argmax(1), known[found.rows[:, 0]])
-    answers = classify(found, known, torch.ones(6, dtype=torch.int64), ks=[50], num_classes=3)[50]
-    assert answers.loss.isinf().all()  # class 1 has no votes
+    assert not shares[:, 1].any()  # it has none
 
 
 def test_votes_that_mean_nothing_are_refused() -> None:
     found = nearest(drawn(4, 1), drawn(2, 2), k=2)
     with pytest.raises(DataError, match="label 5"):
-        classify(found, torch.tensor([0, 1, 2, 5]), torch.tensor([0, 1]), ks=[2], num_classes=3)
+        vote(found, torch.tensor([0, 1, 2, 5]), k=2, num_classes=3)
     with pytest.raises(UsageError, match="temperature=0"):
         vote(found, torch.zeros(4, dtype=torch.int64), k=2, num_classes=1, temperature=0)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from vitx.errors import UsageError
-from vitx.evaluate.probes.answers import Answers, check_features, check_labels
+from vitx.evaluate.answers import Answers, check_labels
+from vitx.evaluate.probes.inputs import check_features
 from vitx.evaluate.probes.linear import LinearClassifier, in_parts
 
 SHOTS = (1, 5, 10, 25)

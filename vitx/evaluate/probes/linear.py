@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitx.evaluate.probes.answers import ROWS_AT_ONCE, Answers
+from vitx.evaluate.answers import Answers
+from vitx.evaluate.probes.inputs import ROWS_AT_ONCE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from vitx.errors import DataError, UsageError
-from vitx.evaluate.probes.answers import check_features, check_labels
+from vitx.evaluate.answers import check_labels
+from vitx.evaluate.probes.inputs import check_features
 from vitx.evaluate.probes.linear import LinearClassifier, hold_out
 from vitx.runtime.seeds import derive
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from vitx.errors import DataError, UsageError
-from vitx.evaluate.probes.answers import ROWS_AT_ONCE, refuse_non_finite
 from vitx.evaluate.probes.best_so_far import NO_ROW, BestSoFar
+from vitx.evaluate.probes.inputs import ROWS_AT_ONCE, refuse_non_finite
 
 _SPARE = 32  # candidates beyond K, at least
 _MANY = 4096  # candidates where `_SPARE` prove nothing: of features that are nearly all the same

@@ -19,7 +19,8 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
 from vitx.errors import NonFiniteError
-from vitx.evaluate.probes.answers import check_features, check_labels
+from vitx.evaluate.answers import check_labels
+from vitx.evaluate.probes.inputs import check_features
 from vitx.evaluate.probes.linear import LinearClassifier
 from vitx.runtime.seeds import derive
 

@@ -1,6 +1,6 @@
-"""What a classifier said of each sample: the columns of a per-sample table.
+"""What a classifier said of each sample, in float64: sums are taken later, and exactly.
 
-Shapes: Q samples, C classes.
+Shapes: B or Q samples, C classes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,32 @@ import torch
 from torch import Tensor
 
 from vitx.errors import DataError
-from vitx.evaluate.metrics import ranks
 
-ROWS_AT_ONCE = 16384
-"""Rows of features that are looked at together where all of them would take too much memory."""
+NOWHERE = 2**31 - 1
+"""The place of a label that has no score: in no top-k."""
+
+
+def ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the place of each label among the scores: 0 is the highest.
+
+    A sample is right in top-k where its place is below k. Among equal scores the lower class
+    number comes first, as in argmax. A label whose score is NaN is `NOWHERE`; a NaN elsewhere
+    counts as higher.
+
+    Args:
+        logits: [B, C].
+        labels: [B] int64.
+
+    Returns:
+        [B] int64 from 0 to C - 1, or `NOWHERE`.
+
+    >>> ranks(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([1]))
+    tensor([1])
+    """
+    own = logits.gather(1, labels[:, None])
+    before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    ahead = ~(logits <= own) | ((logits == own) & before)
+    return ahead.sum(dim=1).masked_fill(own.squeeze(1).isnan(), NOWHERE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +48,12 @@ class Answers:
     Attributes:
         label: int64, the true class.
         prediction: int64, the class with the highest score; of equals the lowest.
-        rank: int32, the place of the label among the scores from 0; of equals the lowest class
-            comes first.
+        rank: int32, the place of the label among the scores, as of `ranks`.
         confidence: float32, the probability of the prediction.
         loss: float64, negative log-likelihood of the label in nats; infinite where a classifier
             gives it no probability at all.
-        brier: float64, sum of squared differences between probabilities and the one-hot label.
+        brier: float64, sum of squared differences between probabilities and the one-hot label,
+            from 0 to 2 (G. W. Brier, Monthly Weather Review 78 (1950)).
 
     The last three are NaN where a classifier has scores and no probabilities.
     """
@@ -122,35 +144,3 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise DataError(f"label {wrong}: expected 0 to {num_classes - 1}, the classes")
-
-
-def check_features(features: Tensor, what: str) -> None:
-    """Refuse features that no distance can be measured between.
-
-    Args:
-        features: [N, D].
-        what: whose they are, for the error.
-
-    Raises:
-        DataError: there are none, or one is NaN or infinite.
-    """
-    if features.ndim != 2 or not features.numel():
-        raise DataError(f"{what} have the shape {tuple(features.shape)}: expected [N, D]")
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        refuse_non_finite(features[start : start + ROWS_AT_ONCE].isfinite().all(1), start, what)
-
-
-def refuse_non_finite(finite: Tensor, first: int, what: str) -> None:
-    """Refuse rows that are not finite.
-
-    Args:
-        finite: [R] bool.
-        first: number of the first of them.
-        what: whose they are.
-
-    Raises:
-        DataError: one is not.
-    """
-    if not finite.all():
-        row = first + int((~finite).nonzero()[0])
-        raise DataError(f"row {row} of the {what} is NaN or infinite; was the model trained?")
