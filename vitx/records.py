@@ -188,9 +188,11 @@ class EvalResult:
         return wilson_interval(self.top1_count, self.count)
 
 
-def wilson_interval(
-    successes: int, trials: int, z: float = 1.959963984540054
-) -> tuple[float, float]:
+NORMAL_95 = 1.959963984540054
+"""Deviations of a normal number that 95 % lie within."""
+
+
+def wilson_interval(successes: int, trials: int, z: float = NORMAL_95) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion, in percent.
 
     Source: E. B. Wilson, JASA 22 (1927), as in L. Brown, T. Cai, A. DasGupta,

@@ -11,9 +11,9 @@ from tests.train.programs import Programs
 from tests.train.tiny import total
 from vitx.checkpoint.store import steps_in
 from vitx.commands.job import Job
+from vitx.commands.members import find_step
 from vitx.commands.opening import choose_run, open_run
-from vitx.commands.scoring import find_checkpoint
-from vitx.config.schema import EvalConfig, TrainConfig
+from vitx.config.schema import TrainConfig
 from vitx.errors import StorageError, UsageError
 from vitx.runs import RunDir, check_name, find_run, new_run_dir
 
@@ -116,7 +116,7 @@ def test_a_path_with_nul_is_refused(name: str) -> None:
 )
 def test_a_checkpoint_is_a_number(checkpoint: str, finished: Path) -> None:
     with pytest.raises(UsageError, match="expected last, best or a step number"):
-        find_checkpoint(EvalConfig(checkpoint=checkpoint), RunDir(finished))
+        find_step(RunDir(finished), checkpoint)
 
 
 @pytest.fixture

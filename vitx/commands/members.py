@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from vitx.checkpoint.store import path_of, steps_in
 from vitx.config.resolve import load_run_config, run_config_from, to_plain
 from vitx.config.schema import EvalCombine, EvalConfig, EvalCrop, PosResize, TrainConfig, Weights
 from vitx.errors import StorageError, UsageError
+from vitx.files import read_json
+from vitx.foreign_run import as_written
 from vitx.models.ensemble import Ensemble, mean_of_weights
 from vitx.models.of_run import make_model, picture_format
 from vitx.models.transfer import transfer
@@ -22,6 +25,7 @@ from vitx.models.weights import load_weights
 from vitx.parts import Machine
 from vitx.runs import RunDir, find_run
 
+_STEP = re.compile(r"[0-9]{1,8}")
 _RESIZE = PosResize.bicubic_antialias  # timm's own way
 
 
@@ -73,32 +77,68 @@ class Member:
         return f"{self.run}, mean of weights {self.weights} of steps {steps}"
 
 
-def find_member(config: EvalConfig, run: RunDir, trained: TrainConfig, step: int) -> Member:
-    """Return the weights of a run up to a step.
+def find_member(
+    run: RunDir,
+    trained: TrainConfig,
+    *,
+    checkpoint: str = "last",
+    weights: Weights = Weights.auto,
+    average: int = 1,
+) -> Member:
+    """Return weights of a run.
+
+    Args:
+        run: the run.
+        trained: its configuration.
+        checkpoint: last, best or a step.
+        weights: which kind of them.
+        average: of how many checkpoints up to that one.
 
     Raises:
-        StorageError: a checkpoint is damaged.
+        StorageError: there is no such checkpoint, or one is damaged.
         UsageError: there are not so many to average, or no average was kept.
     """
-    steps = [each for each in steps_in(run.checkpoints) if each <= step][-config.average :]
-    if len(steps) < config.average:
+    step = find_step(run, checkpoint)
+    steps = [each for each in steps_in(run.checkpoints) if each <= step][-average:]
+    if len(steps) < average:
         raise UsageError(
-            f"average={config.average}: {run.path} has {len(steps)} checkpoints up to step {step}"
+            f"average={average}: {run.path} has {len(steps)} checkpoints up to step {step}"
         )
     for each in steps:
         folder = path_of(run.checkpoints, each)
         if damage := find_damage(folder):
             raise StorageError(f"checkpoint {folder} is damaged: {damage}; try another checkpoint=")
-    newest = path_of(run.checkpoints, steps[-1])
-    return Member(
-        run=run.path,
-        config=trained,
-        weights=choose_weights(config.weights, newest),
-        steps=tuple(steps),
-    )
+    kind = _choose_weights(weights, path_of(run.checkpoints, step))
+    return Member(run=run.path, config=trained, weights=kind, steps=tuple(steps))
 
 
-def choose_weights(wanted: Weights, checkpoint: Path) -> str:
+def find_step(run: RunDir, checkpoint: str) -> int:
+    """Return the step of the checkpoint that is asked for; what is in it is not looked at.
+
+    Raises:
+        StorageError: the run has no such checkpoint.
+        UsageError: `checkpoint` is neither last, best nor a step.
+    """
+    steps = steps_in(run.checkpoints)
+    if not steps:
+        raise StorageError(f"{run.path} has no checkpoint yet")
+    if checkpoint == "last":
+        step = steps[-1]
+    elif checkpoint == "best":
+        file = path_of(run.checkpoints, steps[-1]) / "state.json"
+        with as_written(file):
+            step = int(read_json(file)["callbacks"]["evaluation"]["best_step"] or steps[-1])
+    elif _STEP.fullmatch(checkpoint):
+        step = int(checkpoint)
+    else:
+        raise UsageError(f"checkpoint={checkpoint}: expected last, best or a step number")
+    if step not in steps:
+        known = ", ".join(map(str, steps))
+        raise StorageError(f"{run.path} has no checkpoint of step {step}; it has {known}")
+    return step
+
+
+def _choose_weights(wanted: Weights, checkpoint: Path) -> str:
     """Return `ema` or `model`.
 
     Raises:
@@ -121,9 +161,7 @@ def find_others(config: EvalConfig, first: Member) -> list[Member]:
     for path in config.also:
         run = find_run(path)
         trained = load_run_config(run.config)
-        if not steps_in(run.checkpoints):
-            raise StorageError(f"also={path}: no checkpoint yet")
-        member = find_member(config, run, trained, steps_in(run.checkpoints)[-1])
+        member = find_member(run, trained, weights=config.weights, average=config.average)
         if picture_format(trained) != picture_format(first.config):
             raise UsageError(f"also={path}: its model sees other pictures: size, channels or mean")
         if config.combine is EvalCombine.weights and trained.model != first.config.model:

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitx.checkpoint.manifest import sha256_of
-from vitx.commands.members import choose_weights
-from vitx.commands.scoring import find_checkpoint, refuse_head, settings_of
+from vitx.commands.members import find_member
+from vitx.commands.scoring import refuse_head, settings_of
 from vitx.config.schema import EvalConfig, PredictConfig, TrainConfig
 from vitx.data.augment import EvalTransform, build_eval_transform
 from vitx.data.decode import MODES, BadImageError, decode
@@ -149,21 +149,18 @@ def prepare(config: PredictConfig, run: RunDir, trained: TrainConfig) -> Predict
             for.
     """
     alike = EvalConfig(
-        checkpoint=config.checkpoint,
-        weights=config.weights,
         head=config.head,
         batch_size=config.batch_size,
         workers=0,
         device=config.device,
     )
     record = run.known_record()
-    checkpoint, _ = find_checkpoint(alike, run)
-    weights = choose_weights(config.weights, checkpoint)
+    member = find_member(run, trained, checkpoint=config.checkpoint, weights=config.weights)
     settings = settings_of(alike, trained, record)
     classes = tuple(record.get("classes") or load_splits(trained.dataset).classes)
     machine = settle_machine(settings)
     model = make_model(settings, num_classes=len(classes), device=machine.device)
-    file = checkpoint / f"{weights}.safetensors"
+    (file,) = member.files
     load_weights(model, file)
     refuse_head(alike, model)
     seen = picture_format(settings)
@@ -183,8 +180,8 @@ def prepare(config: PredictConfig, run: RunDir, trained: TrainConfig) -> Predict
     return Prediction(
         run=run,
         settings=settings,
-        checkpoint=checkpoint,
-        weights=weights,
+        checkpoint=file.parent,
+        weights=member.weights,
         sha256=sha256_of(file),  # a manifest from elsewhere need not name it
         classes=classes,
         transform=transform,

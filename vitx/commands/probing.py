@@ -56,7 +56,6 @@ class Probes:
         scoring: the model, and how it is shown pictures.
         config: which features, and how they are asked.
         protocol: k-NN, a linear probe, or few-shot.
-        train: the training split; it is not augmented.
         say: takes lines for the user.
         stop: polled between batches.
     """
@@ -66,19 +65,29 @@ class Probes:
         scoring: Scoring,
         config: ProbeConfig,
         protocol: Protocol,
-        train: LabelledImages,
         *,
         say: Say,
         stop: Callable[[], bool],
     ) -> None:
         self._scoring, self._config, self._protocol = scoring, config, protocol
-        self._train, self._say, self._stop = train, say, stop
+        self._say, self._stop = say, stop
         self._choice = FeatureChoice(token=config.token, block=config.block)
         if not scoring.is_plain:
             raise UsageError(
                 f"protocol={protocol.name}: of one checkpoint; leave average and also out"
             )
         refuse_choice(scoring.model, self._choice)
+        machine = scoring.machine
+        self._extractor = Extractor(
+            scoring.model,
+            self._choice,
+            batch_size=scoring.config.evaluation_batch,
+            workers=machine.workers,
+            device=machine.device,
+            precision=machine.precision,
+            channels_last=scoring.config.runtime.channels_last,
+        )
+        self._digests: dict[int, str] = {}  # many parts may show one split
 
     def results(self, suite: Suite) -> Iterator[tuple[Suite, list[Judged], dict[str, Any]]]:
         """Yield each result of a suite: what it is of, what was said, and further numbers.
@@ -108,8 +117,13 @@ class Probes:
         yield dataclasses.replace(suite, name=name), measured, facts
 
     @cached_property
+    def _weights_sha256(self) -> str:
+        (file,) = self._scoring.members[0].files
+        return sha256_of(file)
+
+    @cached_property
     def _bank(self) -> Featured:
-        return self._featured(Part(images=self._train))
+        return self._featured(Part(images=self._scoring.own().train))  # not augmented
 
     @cached_property
     def _classifier(self) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
@@ -188,34 +202,27 @@ class Probes:
         scoring, images = self._scoring, part.images
         evaluator = scoring.evaluator(part)
         samples: EvalSamples = evaluator.samples
-        machine = scoring.machine
-        extractor = Extractor(
-            scoring.model,
-            self._choice,
-            batch_size=evaluator.batch_size,
-            workers=machine.workers,
-            device=machine.device,
-            precision=machine.precision,
-            channels_last=scoring.config.runtime.channels_last,
-        )
-        (file,) = scoring.members[0].files
+        if id(images) not in self._digests:
+            self._digests[id(images)] = _digest(images)
         store = FeatureStore(
             cache_dir() / "features",
             identity(
-                weights_sha256=sha256_of(file),
+                weights_sha256=self._weights_sha256,
                 model=to_plain(scoring.config.model),
                 pictures=picture_format(scoring.config),
                 crop=_seen(scoring, part),
-                dataset={"contents": _digest(images), "split": images.name},
+                dataset={"contents": self._digests[id(images)], "split": images.name},
                 choice=self._choice,
-                precision=machine.precision,
-                device=machine.device.type,
+                precision=scoring.machine.precision,
+                device=scoring.machine.device.type,
             ),
             rows=len(samples),
-            width=extractor.width(samples),
+            width=self._extractor.width(samples),
             say=self._say,
         )
-        held = extractor.fill(store, samples, bad_images=evaluator.bad_images, stop=self._stop)
+        held = self._extractor.fill(
+            store, samples, bad_images=evaluator.bad_images, stop=self._stop
+        )
         absent = (~held.present).nonzero()[:, 0].tolist()
         return Featured(
             features=held.features[held.rows],

@@ -6,24 +6,21 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitx.commands.report_lines import head_lines, result_line
-from vitx.data.images import LabelledImages
 from vitx.evaluate.loop import Judged
-from vitx.evaluate.suites.suite import Part, Suite
-from vitx.evaluate.summary import summarise
-from vitx.files import storage_errors, write_json
+from vitx.evaluate.suites.suite import Suite
+from vitx.evaluate.summary import mean_interval, summarise
+from vitx.files import storage_errors, write_bytes, write_json
 from vitx.records import wilson_interval
 from vitx.runs import RunDir
 
-_Z = 1.959963984540054
 _OF_A_PART = ("top1", "top1_interval", "top5", "loss", "ece", "signed_ece", "count", "skipped")
 
 
@@ -36,9 +33,8 @@ def conclude(
     over pictures where all parts have the same ones, since they go wrong together.
     """
     each = [_numbers(suite, judged, classes, bins) for judged in measured]
-    digest = {"samples": samples_digest(suite.parts, measured)}
     if len(each) == 1:
-        return each[0] | digest
+        return each[0]
     told = [
         {**part.place, **{name: numbers[name] for name in _OF_A_PART if name in numbers}}
         for part, numbers in zip(suite.parts, each, strict=True)
@@ -46,40 +42,41 @@ def conclude(
     further = (
         suite.conclude([each.samples for each in measured]) if suite.conclude is not None else {}
     )
-    return _mean_of_parts(measured) | digest | {"parts": told} | dict(further)
+    return _mean_of_parts(measured) | {"parts": told} | dict(further)
 
 
-def samples_digest(parts: Sequence[Part], measured: Sequence[Judged]) -> str:
+def table_of(suite: Suite, measured: Sequence[Judged]) -> pa.Table:
+    """Return what was said of each sample of a suite, part after part."""
+    splits = {id(part.images): part.images for part in suite.parts}  # many parts may show one
+    names = {key: images.file_names() for key, images in splits.items()}
+    tables = []
+    for part, judged in zip(suite.parts, measured, strict=True):
+        samples, known = judged.samples, names[id(part.images)]
+        columns = {"index": samples.index, "name": [known[row] for row in samples.index]}
+        columns |= {name: [value] * len(samples) for name, value in part.place.items()}
+        columns |= {each.name: getattr(samples, each.name) for each in fields(samples)[1:]}
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def samples_digest(suite: Suite, table: pa.Table) -> str:
     """Return a sha256 that two results share exactly if they are of the same samples."""
-    digest = hashlib.sha256()
-    for part, judged in zip(parts, measured, strict=True):
-        names = _names_of(part.images, judged)
-        rows = (judged.samples.index.tolist(), names, judged.samples.label.tolist())
-        digest.update(json.dumps([dict(part.place), *rows]).encode())
-    return digest.hexdigest()
+    columns = ["index", "name", *suite.parts[0].place, "label"]
+    return hashlib.sha256(json.dumps(table.select(columns).to_pydict()).encode()).hexdigest()
 
 
-def write_results(
-    run: RunDir, suite: Suite, measured: Sequence[Judged], numbers: Mapping[str, Any]
-) -> None:
+def write_results(run: RunDir, name: str, table: pa.Table, numbers: Mapping[str, Any]) -> None:
     """Write what was said of each sample, and the numbers.
 
     Raises:
         StorageError: it can't be written.
     """
-    path = run.evaluations / f"{suite.name}.parquet"
-    tables = [_table(part, judged) for part, judged in zip(suite.parts, measured, strict=True)]
-    temporary = path.with_name(f".{path.name}")
     with storage_errors(run.evaluations):
         run.evaluations.mkdir(exist_ok=True)
-        try:
-            temporary.unlink(missing_ok=True)
-            pq.write_table(pa.concat_tables(tables), temporary)
-            temporary.replace(path)
-        finally:
-            with suppress(OSError):  # how it went is not hidden by it
-                temporary.unlink(missing_ok=True)
-    write_json(run.evaluation(suite.name), dict(numbers))
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file)
+    write_bytes(run.evaluations / f"{name}.parquet", file.getvalue())
+    write_json(run.evaluation(name), dict(numbers))
 
 
 def result_lines(suite: Suite, numbers: dict[str, Any]) -> Iterator[str]:
@@ -139,35 +136,14 @@ def _mean_of_parts(measured: Sequence[Judged]) -> dict[str, Any]:
         "count": min(len(judged.samples) for judged in measured),
         "skipped": sum(len(judged.bad) for judged in measured),
     }
-    same = all(_same(measured[0].samples.index, each.samples.index) for each in measured)
-    if same and numbers["count"] > 1:
+    rows = [judged.samples.index for judged in measured]
+    if all(np.array_equal(rows[0], each) for each in rows):
         own = np.mean([judged.samples.correct for judged in measured], axis=0)
-        half = _Z * float(own.std(ddof=1)) / math.sqrt(len(own))
-        interval = [max(0.0, own.mean() - half), min(1.0, own.mean() + half)]
-        numbers["top1_interval"] = [100 * float(end) for end in interval]
+        interval = mean_interval(own) or [0.0, 1.0]
+        numbers["top1_interval"] = [100 * min(1.0, max(0.0, end)) for end in interval]
     else:  # nothing is known of what they have in common: all may be off at once
         ends = [
             wilson_interval(int(each.samples.correct.sum()), len(each.samples)) for each in measured
         ]
         numbers["top1_interval"] = [float(np.mean(end)) for end in zip(*ends, strict=True)]
     return numbers
-
-
-def _same(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> bool:
-    return bool(np.array_equal(one, other))
-
-
-def _table(part: Part, judged: Judged) -> pa.Table:
-    samples = judged.samples
-    columns: dict[str, Any] = {"index": samples.index, "name": _names_of(part.images, judged)}
-    columns |= {name: [value] * len(samples) for name, value in part.place.items()}
-    columns |= {
-        name: getattr(samples, name)
-        for name in ("label", "prediction", "correct", "rank", "confidence", "loss", "brier")
-    }
-    return pa.table(columns)
-
-
-def _names_of(images: LabelledImages, judged: Judged) -> list[str]:
-    names = images.file_names()
-    return [names[row] for row in judged.samples.index]

@@ -6,35 +6,29 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vitx.checkpoint.manifest import find_damage
-from vitx.checkpoint.store import path_of, steps_in
-from vitx.commands.members import (
-    Member,
-    build,
-    choose_weights,
-    find_member,
-    find_others,
-    suffix_of,
-)
+from vitx.commands.measured_on import find_classes, find_suites, result_names
+from vitx.commands.members import Member, build, find_member, find_others, suffix_of
 from vitx.commands.probing import Probes
-from vitx.commands.results import conclude, result_lines, write_results
+from vitx.commands.results import (
+    conclude,
+    result_lines,
+    samples_digest,
+    table_of,
+    write_results,
+)
 from vitx.commands.scoring_record import Scoring
 from vitx.config.schema import EvalConfig, EvalCrop, Protocol, TrainConfig
-from vitx.data.sources import load_splits, load_val
-from vitx.errors import Problems, StorageError, UsageError
+from vitx.data.sources import load_splits
+from vitx.errors import Problems, UsageError
 from vitx.evaluate.loop import EvaluationStopped, Judged
-from vitx.evaluate.suites.names import GROUPS, NAMES, OWN, named
-from vitx.evaluate.suites.own import as_it_is, usual_sizes
-from vitx.evaluate.suites.published import Given
+from vitx.evaluate.suites.names import OWN
 from vitx.evaluate.suites.suite import Suite
-from vitx.evaluate.suites.table import SUITES
-from vitx.files import read_json, writable_place
+from vitx.files import writable_place
 from vitx.foreign_run import as_written
 from vitx.loggers.console import Console
 from vitx.models import heads
@@ -42,7 +36,7 @@ from vitx.models.build import patch_unit
 from vitx.models.of_run import make_model
 from vitx.parts import settle_machine
 from vitx.records import EvalResult
-from vitx.runs import RunDir, check_name
+from vitx.runs import RunDir
 from vitx.runtime.signals import StopRequest
 from vitx.runtime.world import ALONE, World
 
@@ -70,7 +64,7 @@ def score_run(
     for line in scoring.lines():
         console.say(line)
     world.started()  # from now on one that hangs is missed as soon as in training
-    answers = _answers(config, scoring, trained, stop, console, world)
+    answers = _answers(config, scoring, stop, console)
     results: dict[str, float] = {}
     for suite in scoring.suites:
         try:
@@ -94,6 +88,7 @@ def _keep(
     console: Console,
 ) -> dict[str, Any]:
     """Write one result, say it and return it."""
+    table = table_of(suite, measured)
     written = {
         "suite": suite.name,
         "what": suite.what,
@@ -101,13 +96,14 @@ def _keep(
         **scoring.facts(),
         "dataset": (config.dataset or trained.dataset).path or "digits",
         "split": suite.parts[0].images.name,
-        "crop": config.crop.name,
+        "crop": (suite.parts[0].crop or config.crop).name,
         **facts,
         **conclude(suite, measured, scoring.classes, bins=config.bins),
+        "samples": samples_digest(suite, table),
     }
     if measured[0].heads:
         written["head"] = scoring.config.evaluation.head.name
-    write_results(run, suite, measured, written)
+    write_results(run, suite.name, table, written)
     for line in result_lines(suite, written):
         console.say(line)
     as_trained = config.dataset is None and config.crop is EvalCrop.own and scoring.is_plain
@@ -120,22 +116,17 @@ def _keep(
 def _answers(
     config: EvalConfig,
     scoring: Scoring,
-    trained: TrainConfig,
     stop: StopRequest,
     console: Console,
-    world: World,
 ) -> Answers:
     """Return what yields the results of a suite by the protocol that is asked for."""
     if config.protocol is Protocol.head:
         return partial(_by_the_head, scoring, stop)
-    if world.size > 1:
+    if scoring.machine.world.size > 1:
         raise UsageError(
             f"protocol={config.protocol.name}: one process computes it; type devices=1"
         )
-    train = load_splits(trained.dataset).train
-    return Probes(
-        scoring, config.probe, config.protocol, train, say=console.say, stop=stop.agree
-    ).results
+    return Probes(scoring, config.probe, config.protocol, say=console.say, stop=stop.agree).results
 
 
 def _by_the_head(
@@ -160,15 +151,16 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
     Raises:
         VitxError: one of them can't be had, or they don't go together.
     """
-    names, record = _names(config), world.first(run.known_record)
+    names, record = result_names(config), world.first(run.known_record)
     found = world.first(lambda: [each.as_plain() for each in _members(config, run, trained)])
     members = tuple(map(Member.restore, found))
     settings = settings_of(config, trained, record)
-    classes = find_classes(trained, record)
+    own = cache(partial(load_splits, trained.dataset))
+    classes = find_classes(record, own)
     machine = settle_machine(settings, world)
     model = build(members, config.combine, classes=len(classes), settings=settings, machine=machine)
     refuse_head(config, model)
-    suites = find_suites(config, trained, classes, names, patch_px=patch_unit(model))
+    suites = find_suites(config, trained, classes, names, own, patch_px=patch_unit(model))
     suffix = suffix_of(config, members)
     suites = tuple(dataclasses.replace(each, name=each.name + suffix) for each in suites)
     for px in {part.image_px for suite in suites for part in suite.parts} - {None}:
@@ -181,6 +173,7 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
         combine=config.combine,
         classes=classes,
         suites=suites,
+        own=own,
         crop=config.crop,
         machine=machine,
         model=model,
@@ -189,12 +182,21 @@ def prepare(config: EvalConfig, run: RunDir, trained: TrainConfig, world: World 
 
 def _members(config: EvalConfig, run: RunDir, trained: TrainConfig) -> list[Member]:
     """Find the weights; rank 0 does."""
-    _, step = find_checkpoint(config, run)
-    first = find_member(config, run, trained, step)
+    first = _own_member(config, run, trained)
     others = find_others(config, first)
     for other in others:
         _refuse_other_classes(other, run.known_record().get("classes"))
     return [first, *others]
+
+
+def _own_member(config: EvalConfig, run: RunDir, trained: TrainConfig) -> Member:
+    return find_member(
+        run,
+        trained,
+        checkpoint=config.checkpoint,
+        weights=config.weights,
+        average=config.average,
+    )
 
 
 def _refuse_other_classes(member: Member, classes: list[str] | None) -> None:
@@ -225,101 +227,14 @@ def find_scoring_problems(
         problems: takes what is wrong.
     """
     tried = problems.tried
-    names = tried(lambda: _names(config))
-    tried(lambda: choose_weights(config.weights, find_checkpoint(config, run)[0]))
+    names = tried(lambda: result_names(config))
+    tried(lambda: _own_member(config, run, trained))
     if (record := tried(run.known_record)) is not None:
-        if (classes := tried(lambda: find_classes(trained, record))) is not None:
+        own = cache(partial(load_splits, trained.dataset))
+        if (classes := tried(lambda: find_classes(record, own))) is not None:
             for name in names or [OWN]:
-                tried(partial(find_suites, config, trained, classes, [name]))
+                tried(partial(find_suites, config, trained, classes, [name], own))
         tried(lambda: settle_machine(settings_of(config, trained, record)))
-
-
-def _names(config: EvalConfig) -> list[str]:
-    """Return the names of the results."""
-    if config.dataset is None:
-        return named(config.suite)
-    if len(config.suite) != 1 or config.suite[0] in {*NAMES, *GROUPS}:
-        raise UsageError("suite=NAME of your own is needed for the result on another dataset")
-    return [check_name(config.suite[0])]
-
-
-def find_classes(trained: TrainConfig, record: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of the model's classes; the data it was trained on need not be here.
-
-    Args:
-        trained: the run's configuration.
-        record: run.json; empty where it was lost.
-    """
-    return tuple(record.get("classes") or load_splits(trained.dataset).classes)
-
-
-def find_suites(
-    config: EvalConfig,
-    trained: TrainConfig,
-    classes: tuple[str, ...],
-    names: Sequence[str],
-    *,
-    patch_px: int | None = None,
-) -> tuple[Suite, ...]:
-    """Find what is measured on.
-
-    Args:
-        config: says where it is.
-        trained: the run's configuration.
-        classes: of the model.
-        names: of the suites.
-        patch_px: what the side of a picture has to be a multiple of, if anything.
-
-    Returns:
-        The suites in the order of the names.
-
-    Raises:
-        VitxError: something is not there, or of other classes.
-    """
-    if config.dataset is not None:
-        found = load_val(config.dataset, classes=classes)
-        return (as_it_is(names[0], found.val, found.notes),)
-    given = Given(
-        classes=classes,
-        own=cache(lambda: load_splits(trained.dataset).val),
-        config=trained.dataset,
-        data=None if config.data is None else Path(config.data),
-        paths=dict(config.paths),
-        partial=config.partial,
-        sizes_px=tuple(config.resolutions) or usual_sizes(trained.image_px, patch_px or 1),
-        corruptions=tuple(config.corruptions),
-        severities=tuple(config.severities),
-    )
-    return tuple(SUITES[name](given) for name in names)
-
-
-def find_checkpoint(config: EvalConfig, run: RunDir) -> tuple[Path, int]:
-    """Return the folder and step of the checkpoint that is asked for.
-
-    Raises:
-        StorageError: the run has no such checkpoint, or it is damaged.
-        UsageError: `checkpoint` is neither last, best nor a step.
-    """
-    steps = steps_in(run.checkpoints)
-    if not steps:
-        raise StorageError(f"{run.path} has no checkpoint yet")
-    if config.checkpoint == "last":
-        step = steps[-1]
-    elif config.checkpoint == "best":
-        file = path_of(run.checkpoints, steps[-1]) / "state.json"
-        with as_written(file):
-            step = int(read_json(file)["callbacks"]["evaluation"]["best_step"] or steps[-1])
-    elif _STEP.fullmatch(config.checkpoint):
-        step = int(config.checkpoint)
-    else:
-        raise UsageError(f"checkpoint={config.checkpoint}: expected last, best or a step number")
-    if step not in steps:
-        known = ", ".join(map(str, steps))
-        raise StorageError(f"{run.path} has no checkpoint of step {step}; it has {known}")
-    folder = path_of(run.checkpoints, step)
-    if damage := find_damage(folder):
-        raise StorageError(f"checkpoint {folder} is damaged: {damage}; try another checkpoint=")
-    return folder, step
 
 
 def settings_of(config: EvalConfig, trained: TrainConfig, record: dict[str, Any]) -> TrainConfig:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from vitx.commands.measured_on import Own
 from vitx.commands.members import Member, build
 from vitx.config.schema import EvalCombine, EvalCrop, TrainConfig
 from vitx.evaluate.loop import Evaluator
@@ -25,6 +26,7 @@ class Scoring:
         combine: what several are together.
         classes: names of the classes.
         suites: measured one after the other.
+        own: finds the data that the run was trained on.
         crop: what of a picture is shown.
         machine: where it is computed.
         model: on its device, with those weights.
@@ -35,6 +37,7 @@ class Scoring:
     combine: EvalCombine
     classes: tuple[str, ...]
     suites: tuple[Suite, ...]
+    own: Own
     crop: EvalCrop
     machine: Machine
     model: nn.Module

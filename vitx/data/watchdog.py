@@ -6,7 +6,6 @@ with half of it sent, reading the rest has no timeout; its end is one.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -28,7 +27,7 @@ class Watchdog:
         """
         self._patience_s, self._end = patience_s, end
         self.barked = False
-        self._left_s = math.inf
+        self._changes = 0  # odd while a wait is under way; the thread only reads it
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -36,7 +35,7 @@ class Watchdog:
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._thread.start()
-        self._left_s = self._patience_s
+        self._changes += 1
 
     def __exit__(
         self,
@@ -44,7 +43,7 @@ class Watchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._left_s = math.inf
+        self._changes += 1
 
     def close(self) -> None:
         """End the thread."""
@@ -53,9 +52,11 @@ class Watchdog:
     def _watch(self) -> None:
         # In turns, not by the clock: where all was suspended, nobody has waited meanwhile.
         turn_s = min(1.0, self._patience_s)
+        seen, waited_s = self._changes, 0.0
         while not self._closed.wait(turn_s):
-            self._left_s -= turn_s
-            if self._left_s < 0:
+            before, seen = seen, self._changes
+            waited_s = waited_s + turn_s if seen == before and seen % 2 else 0.0
+            if waited_s > self._patience_s:
                 self.barked = True
                 self._end()
                 return

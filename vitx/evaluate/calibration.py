@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vitx.records import NORMAL_95
+
 Floats = npt.NDArray[np.floating]
 
 BINS = 15
 """Bins of C. Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599), section 5."""
 
 _DRAWS, _SEED = 4000, 0
-_Z = 1.959963984540054
 _FOLDS = 2
 
 
@@ -66,7 +67,7 @@ def calibration(
     # Of a bin's share in the sum: the variance of the mean of `over` within it, 0 outside.
     noise = np.bincount(place, over**2, bins) / count - gaps**2
     reach = _exceeded_once_in_20(noise / count)
-    half = _Z * float(over.std()) / math.sqrt(count)
+    half = NORMAL_95 * float(over.std()) / math.sqrt(count)
     signed = float(over.mean())
     return Calibration(
         ece=ece,

@@ -54,16 +54,16 @@ class Judged:
         }
 
     @classmethod
-    def joined(cls, ranks: Sequence[dict[str, Any]]) -> Judged:
-        """Put what several ranks have, as plain data, in the order of the split."""
-        names: Iterable[str] = next((each["heads"] for each in ranks if each["heads"]), {})
+    def joined(cls, parts: Sequence[dict[str, Any]]) -> Judged:
+        """Put what was said of several batches, as plain data, in the order of the split."""
+        names: Iterable[str] = next((each["heads"] for each in parts if each["heads"]), {})
         return cls(
-            samples=PerSample.joined(each["samples"] for each in ranks),
+            samples=PerSample.joined(each["samples"] for each in parts),
             heads={
-                name: PerSample.joined(each["heads"][name] for each in ranks if each["heads"])
+                name: PerSample.joined(each["heads"][name] for each in parts if each["heads"])
                 for name in names
             },
-            bad=tuple(sorted(BadRow(*bad) for each in ranks for bad in each["bad"])),
+            bad=tuple(sorted(BadRow(*bad) for each in parts for bad in each["bad"])),
         )
 
 
@@ -122,7 +122,8 @@ class Evaluator:
                 own = self._score(model, batches, stop)
         finally:
             model.train(training)
-        together = Judged.joined(self.world.gather(own.as_plain()))
+        ranks = self.world.gather([each.as_plain() for each in own])
+        together = Judged.joined([each for rank in ranks for each in rank])
         self.bad_images.check(together.bad, set())
         if not len(together.samples):
             raise DataError("the validation split has no picture that can be decoded")
@@ -135,7 +136,8 @@ class Evaluator:
         return [range(start, min(start + size, rows)) for start in starts]
 
     @torch.inference_mode()
-    def _score(self, model: nn.Module, batches: Loading, stop: Callable[[], bool]) -> Judged:
+    def _score(self, model: nn.Module, batches: Loading, stop: Callable[[], bool]) -> list[Judged]:
+        """Return what was said of each batch of this rank."""
         scored: list[Judged] = []
         bad_rows: set[int] = set()
         # As many turns on every rank, so that all of them ask together whether to stop.
@@ -157,7 +159,7 @@ class Evaluator:
             scored.append(self._judged(said, raw))
         if stop():  # asked in the last batch
             raise EvaluationStopped
-        return Judged.joined([each.as_plain() for each in scored])
+        return scored
 
     def _judged(self, said: Tensor | tuple[Tensor, Tensor], raw: RawBatch) -> Judged:
         # On the CPU: one transfer, and float64 on every device.

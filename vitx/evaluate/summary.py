@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from vitx.evaluate.calibration import BINS, calibration
 from vitx.evaluate.judging import PerSample
-from vitx.records import wilson_interval
+from vitx.records import NORMAL_95, wilson_interval
 
-_Z = 1.959963984540054
 _MOST_CONFUSIONS = 20
 
 
@@ -77,7 +76,7 @@ def summarise(
         values = getattr(samples, name)
         if np.isfinite(values).all():
             numbers[name] = math.fsum(values) / count
-            numbers[f"{name}_interval"] = _mean_interval(values)
+            numbers[f"{name}_interval"] = mean_interval(values)
     by_class = per_class(samples, classes)
     mean, interval = mean_per_class(by_class)
     return numbers | {
@@ -110,14 +109,8 @@ def mean_per_class(scores: Sequence[ClassScore]) -> tuple[float, list[float]]:
     total = len(scores)
     mean = math.fsum(each.correct / each.count for each in scores) / total
     shares = [((each.correct + 2) / (each.count + 4), each.count + 4) for each in scores]
-    half = _Z * math.sqrt(math.fsum(p * (1 - p) / n for p, n in shares)) / total
+    half = NORMAL_95 * math.sqrt(math.fsum(p * (1 - p) / n for p, n in shares)) / total
     return 100 * mean, [100 * max(0.0, mean - half), 100 * min(1.0, mean + half)]
-
-
-def confusion(samples: PerSample, classes: int) -> npt.NDArray[np.int64]:
-    """Return [C, C] counts of samples, by label and by prediction."""
-    pairs = samples.label * classes + samples.prediction
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def most_confused(samples: PerSample, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -137,11 +130,11 @@ def most_confused(samples: PerSample, classes: Sequence[str]) -> list[dict[str, 
     ]
 
 
-def _mean_interval(values: npt.NDArray[np.float64]) -> list[float] | None:
+def mean_interval(values: npt.NDArray[np.float64]) -> list[float] | None:
     """Return the interval of a mean; None where one sample says nothing of it."""
     count = len(values)
     if count < 2:
         return None
     mean = math.fsum(values) / count
     spread = math.sqrt(math.fsum((values - mean) ** 2) / (count - 1) / count)
-    return [mean - _Z * spread, mean + _Z * spread]
+    return [mean - NORMAL_95 * spread, mean + NORMAL_95 * spread]

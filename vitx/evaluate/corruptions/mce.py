@@ -35,11 +35,9 @@ import numpy.typing as npt
 from vitx.errors import DataError
 from vitx.evaluate.corruptions import alexnet
 from vitx.evaluate.corruptions.table import COMMON, SEVERITIES
-from vitx.records import wilson_interval
+from vitx.records import NORMAL_95, wilson_interval
 
 Wrong = npt.NDArray[np.bool_]
-
-_NORMAL_95 = 1.959963984540054
 
 
 class Tally(NamedTuple):
@@ -148,7 +146,7 @@ def of_pictures(
         for weight, row in zip(sum_.weights, rows, strict=True):
             own += weight * 100.0 * row
         value = sum_.of([_percent(int(row.sum()), count) for row in rows])
-        half = _NORMAL_95 * float(own.std(ddof=1)) / math.sqrt(count)
+        half = NORMAL_95 * float(own.std(ddof=1)) / math.sqrt(count)
         return Figure(value, (value - half, value + half))
 
     tallies = {name: [_tally(row) for row in rows_] for name, rows_ in wrong.items()}
