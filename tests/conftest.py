@@ -57,6 +57,7 @@ THOROUGH = frozenset(
         "models/test_foreign.py",
         "models/test_published_sizes.py",
         "objectives/test_encoding.py",
+        "runtime/test_launch.py",
         "runtime/test_ranks.py",
         "runtime/test_signals.py",
         "runtime/test_stand_by.py",
